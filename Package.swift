@@ -1,0 +1,139 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+let house: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .treatAllWarnings(as: .error),
+]
+
+let nio = "swift-nio"
+
+func library(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .target(name: name, dependencies: dependencies, swiftSettings: house)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .testTarget(name: name, dependencies: dependencies, swiftSettings: house)
+}
+
+let package = Package(
+    name: "kontiki",
+    platforms: [.macOS(.v15)],
+    products: [
+        .executable(name: "kontiki", targets: ["kontiki"]),
+        .library(name: "Raft", targets: ["Raft"]),
+        .library(name: "RaftNode", targets: ["RaftNode"]),
+        .library(name: "KontikiClient", targets: ["KontikiClient"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-collections", from: "1.3.0"),
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.0"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.14.0"),
+        .package(url: "https://github.com/apple/swift-crypto", from: "4.5.0"),
+        .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
+        .package(url: "https://github.com/apple/swift-nio-extras", from: "1.34.1"),
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
+        .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.0", traits: []),
+        .package(url: "https://github.com/swift-server/async-http-client", from: "1.30.0"),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.10.0"),
+    ],
+    targets: [
+        .systemLibrary(name: "CLMDB", pkgConfig: "lmdb", providers: [.apt(["liblmdb-dev"]), .brew(["lmdb"])]),
+        library("LMDB", ["CLMDB"]),
+        .target(name: "CChecksum"),
+        library("Checksum", ["CChecksum"]),
+        library(
+            "Raft",
+            [
+                .product(name: "DequeModule", package: "swift-collections"),
+                .product(name: "OrderedCollections", package: "swift-collections"),
+            ]
+        ),
+        library(
+            "RaftStorage",
+            ["Raft", "LMDB", "Checksum", .product(name: "Crypto", package: "swift-crypto")]
+        ),
+        library(
+            "RaftTransport",
+            [
+                "Raft", "Checksum",
+                .product(name: "DequeModule", package: "swift-collections"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOCore", package: nio),
+                .product(name: "NIOPosix", package: nio),
+            ]
+        ),
+        library(
+            "RaftNode",
+            [
+                "Raft", "RaftStorage", "RaftTransport",
+                .product(name: "DequeModule", package: "swift-collections"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOCore", package: nio),
+                .product(name: "NIOPosix", package: nio),
+            ]
+        ),
+        library("KeyValue", ["LMDB", "Checksum", .product(name: "DequeModule", package: "swift-collections")]),
+        library(
+            "KeyValueService",
+            [
+                "KeyValue", "Raft", "RaftNode",
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOCore", package: nio),
+            ]
+        ),
+        library(
+            "HTTPAPI",
+            [
+                "KeyValueService",
+                .product(name: "HTTPTypes", package: "swift-http-types"),
+                .product(name: "Hummingbird", package: "hummingbird"),
+                .product(name: "HummingbirdCore", package: "hummingbird"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOCore", package: nio),
+                .product(name: "NIOPosix", package: nio),
+                .product(name: "NIOHTTPTypes", package: "swift-nio-extras"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+            ]
+        ),
+        library(
+            "KontikiClient",
+            [
+                .product(name: "AsyncHTTPClient", package: "async-http-client"),
+                .product(name: "NIOCore", package: nio),
+                .product(name: "NIOFoundationCompat", package: nio),
+                .product(name: "NIOHTTP1", package: nio),
+            ]
+        ),
+        .executableTarget(
+            name: "kontiki",
+            dependencies: [
+                "HTTPAPI", "KeyValueService", "KontikiClient", "RaftNode", "KeyValue",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOCore", package: nio),
+                .product(name: "NIOPosix", package: nio),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+            ],
+            swiftSettings: house
+        ),
+        tests("LMDBTests", ["LMDB"]),
+        tests("RaftTests", ["Raft"]),
+        tests("RaftStorageTests", ["RaftStorage", "Raft", "LMDB"]),
+        tests(
+            "RaftTransportTests",
+            ["RaftTransport", "Raft", .product(name: "NIOCore", package: nio), .product(name: "NIOPosix", package: nio)]
+        ),
+        tests(
+            "RaftNodeTests",
+            ["RaftNode", "Raft", "RaftStorage", .product(name: "NIOCore", package: nio), .product(name: "NIOPosix", package: nio)]
+        ),
+        tests("KeyValueTests", ["KeyValue"]),
+        tests("HTTPAPITests", ["HTTPAPI", "KeyValueService"]),
+        tests("EndToEndTests", ["KontikiClient"]),
+        tests("HouseRulesTests", []),
+    ]
+)
