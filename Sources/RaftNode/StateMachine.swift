@@ -1,0 +1,38 @@
+public import Raft
+
+/// What a replicated log drives: a deterministic machine with its own durable state.
+///
+/// The node calls ``apply(_:)`` for every committed entry exactly once and in order, on its Raft loop, and the methods that touch
+/// the disk on one background thread. Reads by the embedding program may come from any thread, at any time.
+public protocol StateMachine: AnyObject, Sendable {
+    /// What applying a command answers.
+    associatedtype Output: Sendable
+
+    /// The last applied position that is durable. At start the log is replayed from the entry behind it.
+    ///
+    /// It must be stored in the same transaction as the data that it describes (R7).
+    var durablePosition: LogPosition { get }
+
+    /// Applies committed entries, contiguous and in order; answers one element for each, nil for entries that are no commands.
+    ///
+    /// Called on the Raft loop: it must not wait for the disk. It must be a pure function of the state and the entries.
+    func apply(_ entries: ArraySlice<Entry>) -> [Output?]
+
+    /// How much has been applied that is not durable yet, in bytes. The node calls ``flush()`` when it reaches its bound.
+    var unflushedBytes: Int { get }
+
+    /// Makes everything that was applied before the call durable and answers the position up to which it is.
+    /// Background thread; ``apply(_:)`` goes on meanwhile.
+    func flush() throws -> LogPosition
+
+    /// Writes the state exactly as it stood at the last flush, and answers its position.
+    /// Background thread; ``apply(_:)`` goes on meanwhile, ``flush()`` does not.
+    func writeSnapshot(to write: (UnsafeRawBufferPointer) throws -> Void) throws -> LogPosition
+
+    /// Replaces the state by the one that a snapshot holds, durably, with `position` as the applied position.
+    ///
+    /// `read` answers up to as many bytes as asked for, nil at the end. When it throws, the old state must remain.
+    /// Background thread; nothing is applied meanwhile, reads may go on.
+    func restore(
+        position: LogPosition, configuration: Configuration, from read: (_ maxBytes: Int) throws -> [UInt8]?) throws
+}
