@@ -1,0 +1,124 @@
+internal import CLMDB
+internal import Glibc
+
+/// How full an environment is.
+package struct SpaceUsage: Hashable, Sendable {
+    /// Bytes up to the last page ever used; pages freed below it are used again.
+    package var usedBytes: Int
+    /// The size of the data file.
+    package var fileBytes: Int
+    /// The most that the file may grow to.
+    package var mapBytes: Int
+    /// What the file system still gives to this user.
+    package var availableDiskBytes: Int
+
+    /// The used part of the map, 0 to 1. Deletes need pages too: raise an alarm at 0.8.
+    package var mapFraction: Double { Double(usedBytes) / Double(mapBytes) }
+}
+
+extension Environment {
+    /// Bytes up to the last page ever used.
+    package var usedBytes: Int {
+        var info = MDB_envinfo()
+        guard mdb_env_info(handle.pointer, &info) == 0 else { return 0 }
+        return (Int(info.me_last_pgno) + 1) * pageSize
+    }
+
+    /// How full the environment and its file system are.
+    package func spaceUsage() throws -> SpaceUsage {
+        // Inside a transaction, so that the environment cannot be closed meanwhile.
+        try read { _ in
+            SpaceUsage(
+                usedBytes: usedBytes,
+                fileBytes: try fileSize(),
+                mapBytes: mapSize,
+                availableDiskBytes: try availableDiskBytes()
+            )
+        }
+    }
+
+    func fileSize() throws(LMDBError) -> Int {
+        var status = stat()
+        guard let descriptor = dataDescriptor, fstat(descriptor, &status) == 0 else {
+            throw .system(errno, "fstat", path: path)
+        }
+        return Int(status.st_size)
+    }
+
+    private func availableDiskBytes() throws(LMDBError) -> Int {
+        var status = statvfs()
+        guard statvfs(path, &status) == 0 else { throw .system(errno, "statvfs", path: path) }
+        return Int(status.f_bavail) * Int(status.f_frsize)
+    }
+
+    /// Writes zeros behind the used pages, when fewer than `minimum` bytes are there, so that `target` bytes are; and
+    /// flushes them. Returns whether it wrote.
+    ///
+    /// A commit that makes the file longer costs a journaled file system one more flush, and only written
+    /// bytes spare it (`fallocate` does not). It takes the write lock; call it on the writer's thread between commits. It writes
+    /// nothing when the file system has less than four times the need left: then room is worth more than speed.
+    @discardableResult
+    package func zeroFillAhead(minimum: Int = 4 << 20, target: Int = 16 << 20) throws -> Bool {
+        struct Undo: Error {}
+        var wrote = false
+        do {
+            // The transaction only keeps other writers out. It is undone, because a commit would itself cost flushes.
+            try write { _ in
+                let (used, length) = (usedBytes, try fileSize())
+                let end = min(used + target, mapSize)
+                if length - used < minimum, end > length, try availableDiskBytes() / 4 >= end - length {
+                    wrote = try writeZeros(from: length, to: end)
+                }
+                throw Undo()
+            }
+        } catch is Undo {}
+        return wrote
+    }
+
+    private func writeZeros(from start: Int, to end: Int) throws(LMDBError) -> Bool {
+        guard let descriptor = dataDescriptor else { return false }
+        let zeros = [UInt8](repeating: 0, count: 1 << 20)
+        var offset = start
+        while offset < end {
+            let count = pwrite(descriptor, zeros, min(zeros.count, end - offset), off_t(offset))
+            if count < 0 && errno == EINTR { continue }
+            guard count > 0 else {
+                let error = LMDBError.system(errno, "pwrite", path: path)
+                // Nothing depends on these bytes: give the room back to those who need it.
+                guard error.isDiskFull, ftruncate(descriptor, off_t(start)) == 0 else { throw error }
+                return false
+            }
+            offset += count
+        }
+        guard fsync(descriptor) == 0 else { throw .system(errno, "fsync", path: path) }
+        return true
+    }
+
+    /// Writes a consistent copy of the environment into the new directory `destination`, durably.
+    ///
+    /// A read transaction is open meanwhile. `isCompact` leaves out free pages, at the cost of more processor time.
+    package func copy(to destination: String, isCompact: Bool = true) throws {
+        try makeDirectory(destination)
+        try read { _ in
+            let flags = UInt32(isCompact ? MDB_CP_COMPACT : 0)
+            try check(mdb_env_copy2(handle.pointer, destination, flags), "mdb_env_copy2", destination)
+        }
+        let file = destination + "/data.mdb"
+        let descriptor = Glibc.open(file, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { throw LMDBError.system(errno, "open", path: file) }
+        defer { Glibc.close(descriptor) }
+        // LMDB does not flush a copy.
+        guard fsync(descriptor) == 0 else { throw LMDBError.system(errno, "fsync", path: file) }
+        try synchronizeDirectory(destination)
+    }
+
+    /// Frees the reader slots of processes that died, and returns how many there were.
+    @discardableResult
+    package func checkStaleReaders() throws -> Int {
+        try read { _ in
+            var dead: Int32 = 0
+            try check(mdb_reader_check(handle.pointer, &dead), "mdb_reader_check", path)
+            return Int(dead)
+        }
+    }
+}
