@@ -114,7 +114,12 @@ extension ByteReader {
         }
         guard let name = readString(), let peer = readString(), let client = readString() else { return nil }
         let member = Member(
-            id: ServerID(id), name: name, peerAddress: peer, clientAddress: client, promotion: promotion)
+            id: ServerID(id),
+            name: name,
+            peerAddress: peer,
+            clientAddress: client,
+            promotion: promotion
+        )
         return (member, roles)
     }
 }

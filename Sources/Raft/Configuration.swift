@@ -20,7 +20,11 @@ public struct Member: Hashable, Sendable {
     public var promotion: Promotion
 
     public init(
-        id: ServerID, name: String, peerAddress: String, clientAddress: String = "", promotion: Promotion = .manual
+        id: ServerID,
+        name: String,
+        peerAddress: String,
+        clientAddress: String = "",
+        promotion: Promotion = .manual
     ) {
         self.id = id
         self.name = name

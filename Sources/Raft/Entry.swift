@@ -119,8 +119,12 @@ public struct StorageWrite: Hashable, Sendable {
     public var trimTo: LogBase?
 
     public init(
-        sequence: WriteSequence, hardState: HardState? = nil, replaceLog: LogBase? = nil,
-        truncateFrom: LogIndex? = nil, append: [Entry] = [], trimTo: LogBase? = nil
+        sequence: WriteSequence,
+        hardState: HardState? = nil,
+        replaceLog: LogBase? = nil,
+        truncateFrom: LogIndex? = nil,
+        append: [Entry] = [],
+        trimTo: LogBase? = nil
     ) {
         self.sequence = sequence
         self.hardState = hardState
