@@ -17,8 +17,7 @@ package struct SpaceUsage: Hashable, Sendable {
 }
 
 extension Environment {
-    /// Bytes up to the last page ever used.
-    package var usedBytes: Int {
+    var usedBytes: Int {
         var info = MDB_envinfo()
         guard mdb_env_info(handle.pointer, &info) == 0 else { return 0 }
         return (Int(info.me_last_pgno) + 1) * pageSize
@@ -49,6 +48,14 @@ extension Environment {
         var status = statvfs()
         guard statvfs(path, &status) == 0 else { throw .system(errno, "statvfs", path: path) }
         return Int(status.f_bavail) * Int(status.f_frsize)
+    }
+
+    /// Whether fewer than `minimum` bytes lie ready behind the used pages. Cheap.
+    package func needsZeroFill(minimum: Int = 4 << 20) throws -> Bool {
+        try read { _ in
+            let (used, length) = (usedBytes, try fileSize())
+            return length - used < minimum && length < mapSize
+        }
     }
 
     /// Writes zeros behind the used pages, when fewer than `minimum` bytes are there, so that `target` bytes are; and
