@@ -1,0 +1,121 @@
+/// How a store is opened.
+public struct StoreOptions: Hashable, Sendable {
+    /// The bound of the memtable: ``Store/shouldFlush`` answers true when this many bytes wait to be flushed.
+    public var memtableBytes = 32 << 20
+    /// How long something applied may wait to be flushed, in milliseconds.
+    public var memtableAgeMilliseconds: UInt64 = 30_000
+    /// The most that the environment's file may grow to, in bytes. Address space only.
+    public var mapSize = 256 << 30
+    /// How many reads may be under way at the same time.
+    public var maximumReaders = 1024
+    /// Commits are not flushed to the disk. Only for tests that do not cut the power.
+    package var testOnlyNoSync = false
+
+    public init() {}
+}
+
+/// Where a state stands. Two replicas with equal marks have equal contents.
+public struct StateMark: Hashable, Sendable {
+    /// The last applied entry; 0 and 0 when there is none.
+    public var index: UInt64
+    public var term: UInt64
+    /// The number of the last mutating command; 0 when there was none.
+    public var revision: UInt64
+    /// The newest wall clock of a leader in an applied entry, milliseconds since 1970. It never goes back.
+    public var timestampMilliseconds: UInt64
+
+    public init(index: UInt64 = 0, term: UInt64 = 0, revision: UInt64 = 0, timestampMilliseconds: UInt64 = 0) {
+        self.index = index
+        self.term = term
+        self.revision = revision
+        self.timestampMilliseconds = timestampMilliseconds
+    }
+}
+
+/// What ``Store/range(_:)`` reads.
+///
+/// The keys are those that begin with `prefix`, are not below `start` and are below `end`.
+public struct RangeQuery: Hashable, Sendable {
+    public var prefix: [UInt8]
+    /// The lowest key, included; nil for no bound.
+    public var start: [UInt8]?
+    /// The bound above, excluded; nil for no bound.
+    public var end: [UInt8]?
+    /// Continue behind this key (before it in reverse), excluded: ``Page/last`` of the page before. With a delimiter, a key
+    /// inside a group means that the whole group was seen.
+    public var after: [UInt8]?
+    /// The most items and groups together, at least 1.
+    public var limit: Int
+    /// The most bytes of keys and values; at least one item is answered all the same.
+    public var maximumBytes: Int
+    /// Leave the values out.
+    public var keysOnly: Bool
+    /// From the highest key down.
+    public var reverse: Bool
+    /// Keys that hold this behind the prefix are not listed but grouped: the part up to and with its first occurrence is
+    /// listed once in ``Page/groups``. Empty is the same as nil.
+    public var delimiter: [UInt8]?
+
+    public init(
+        prefix: [UInt8] = [],
+        start: [UInt8]? = nil,
+        end: [UInt8]? = nil,
+        after: [UInt8]? = nil,
+        limit: Int = 1000,
+        maximumBytes: Int = 8 << 20,
+        keysOnly: Bool = false,
+        reverse: Bool = false,
+        delimiter: [UInt8]? = nil
+    ) {
+        self.prefix = prefix
+        self.start = start
+        self.end = end
+        self.after = after
+        self.limit = limit
+        self.maximumBytes = maximumBytes
+        self.keysOnly = keysOnly
+        self.reverse = reverse
+        self.delimiter = delimiter
+    }
+}
+
+/// One page of a range, read from one consistent cut of the state.
+///
+/// The next page, asked for with `after` = ``last``, is read from the state as it stands then: `mark` tells when something
+/// changed in between. No key is seen twice and none that stays is missed; reading on at the first page's revision comes with
+/// the history of revisions.
+public struct Page: Hashable, Sendable {
+    /// In the order of the keys, descending in reverse.
+    public var items: [Item]
+    /// The groups that a delimiter makes, in the same order; they share the limit with the items.
+    public var groups: [[UInt8]]
+    /// Whether there is something behind this page.
+    public var more: Bool
+    /// The last key or group of the page; nil when it is empty.
+    public var last: [UInt8]?
+    public var mark: StateMark
+
+    public init(items: [Item], groups: [[UInt8]], more: Bool, last: [UInt8]?, mark: StateMark) {
+        self.items = items
+        self.groups = groups
+        self.more = more
+        self.last = last
+        self.mark = mark
+    }
+}
+
+/// Sizes, for people and for metrics.
+public struct StoreStatistics: Hashable, Sendable {
+    public var keyCount: Int
+    /// Keys and values, without metadata.
+    public var contentBytes: Int
+    /// What waits in memory to be flushed, overhead included.
+    public var pendingBytes: Int
+    /// Bytes used in the environment's file, and the file's size.
+    public var usedBytes: Int
+    public var fileBytes: Int
+    /// Used part of the map, 0 to 1.
+    public var mapFraction: Double
+    /// What the file system still gives.
+    public var availableDiskBytes: Int
+}
