@@ -114,7 +114,7 @@ enum Handshake {
         return crc.value
     }
 
-    private static func make(
+    static func make(
         _ magic: [UInt8],
         version: UInt16,
         minimum: UInt16,
