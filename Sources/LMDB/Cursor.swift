@@ -27,8 +27,8 @@ package struct Cursor: ~Copyable {
     /// The highest key; nil in an empty database.
     package mutating func last() throws(LMDBError) -> Item? { try move(MDB_LAST) }
 
-    /// The key after the present one, or the first one when the cursor stands nowhere. After ``deleteCurrent()`` it is the one
-    /// behind the removed one.
+    /// The key after the present one, or the first one when the cursor stands nowhere. After ``deleteCurrent()`` it is
+    /// the one behind the removed one.
     package mutating func next() throws(LMDBError) -> Item? { try move(MDB_NEXT) }
 
     /// The key before the present one, or the last one when the cursor stands nowhere.

@@ -3,8 +3,9 @@ internal import Synchronization
 
 /// The right to use a directory, held by one opener on one machine at a time.
 ///
-/// LMDB does not refuse a second opening inside one process, and it breaks the locks of both; so the lock is an own file
-/// with `flock`, which also tells two openings of the same process apart. It ends with the process, however that ends.
+/// LMDB does not refuse a second opening inside one process, and it breaks the locks of both; so the lock is an own
+/// file with `flock`, which also tells two openings of the same process apart. It ends with the process, however that
+/// ends.
 final class DirectoryLock: Sendable {
     static let fileName = "LOCK"
 

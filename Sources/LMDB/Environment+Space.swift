@@ -61,8 +61,8 @@ extension Environment {
     /// Writes zeros behind the used pages, when fewer than `minimum` bytes are there, so that `target` bytes are; and
     /// flushes them. Returns whether it wrote.
     ///
-    /// A commit that makes the file longer costs a journaled file system one more flush, and only written
-    /// bytes spare it (`fallocate` does not). It takes the write lock; call it on the writer's thread between commits. It writes
+    /// A commit that makes the file longer costs a journaled file system one more flush, and only written bytes spare
+    /// it (`fallocate` does not). It takes the write lock; call it on the writer's thread between commits. It writes
     /// nothing when the file system has less than four times the need left: then room is worth more than speed.
     @discardableResult
     package func zeroFillAhead(minimum: Int = 4 << 20, target: Int = 16 << 20) throws -> Bool {

@@ -152,8 +152,8 @@ package final class Environment: Sendable {
 extension Environment {
     /// Runs `body` with a consistent snapshot of all databases.
     ///
-    /// `body` cannot suspend, and the transaction cannot leave it. Keep it short: pages that are freed while a reader is
-    /// open are not used again, and the file grows.
+    /// `body` cannot suspend, and the transaction cannot leave it. Keep it short: pages that are freed while a reader
+    /// is open are not used again, and the file grows.
     package func read<Result>(_ body: (borrowing ReadTransaction) throws -> Result) throws -> Result {
         let transaction = try beginRead()
         return try body(transaction)

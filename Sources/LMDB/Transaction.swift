@@ -2,8 +2,8 @@ internal import CLMDB
 
 /// What read and write transactions have in common: reading.
 ///
-/// A value is shown in place, as the bytes of the map: valid until the transaction ends or, in a write transaction, writes
-/// again. They are not aligned: use `loadUnaligned`.
+/// A value is shown in place, as the bytes of the map: valid until the transaction ends or, in a write transaction,
+/// writes again. They are not aligned: use `loadUnaligned`.
 package protocol Transaction: ~Copyable {
     var access: TransactionAccess { get }
 }

@@ -3,8 +3,8 @@ internal import Synchronization
 
 /// Makes the core's writes durable on an own thread: whatever waits when the disk is free goes into one transaction.
 ///
-/// It never waits to fill a group: under load the groups grow by themselves while the disk works. After a failure nothing
-/// more is written (R6).
+/// It never waits to fill a group: under load the groups grow by themselves while the disk works. After a failure
+/// nothing more is written (R6).
 package final class GroupCommitter: Sendable {
     /// What one commit took, for metrics.
     package struct Commit: Sendable {
@@ -40,7 +40,8 @@ package final class GroupCommitter: Sendable {
     ///
     /// - Parameters:
     ///   - onPersisted: all writes up to this one are durable.
-    ///   - onFailure: called once, and no other closure after it. What was reported as persisted is, nothing else may be taken to be.
+    ///   - onFailure: called once, and no other closure after it. What was reported as persisted is, nothing else may
+    ///     be taken to be.
     ///   - onCommit: called before `onPersisted` with what the commit took.
     package init(
         store: LogStore,
@@ -56,7 +57,8 @@ package final class GroupCommitter: Sendable {
         thread.withLock { $0 = started }
     }
 
-    /// Queues a write behind the others; wakes the thread only when it sleeps. Dropped after a failure or ``shutdown()``.
+    /// Queues a write behind the others; wakes the thread only when it sleeps. Dropped after a failure or
+    /// ``shutdown()``.
     package func submit(_ write: StorageWrite) {
         let size = write.appendedBytes
         waiting.withLock {
@@ -69,7 +71,8 @@ package final class GroupCommitter: Sendable {
     /// What waits or is being written: the driver refuses proposals when it grows too much.
     package var backlog: Backlog { waiting.withLock { $0 } }
 
-    /// Writes what waits, and returns when the thread has ended. Must be called before the last reference goes; not from the closures.
+    /// Writes what waits, and returns when the thread has ended. Must be called before the last reference goes; not
+    /// from the closures.
     package func shutdown() {
         queue.close()
         thread.withLock { $0?.join() }

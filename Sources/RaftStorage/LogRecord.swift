@@ -7,7 +7,8 @@ internal import Raft
 ///     bytes 1–4   CRC-32C over the version, the record's key (64 bits) and all bytes from 5 on
 ///     bytes 5…    the body; in version 1 of an entry: kind (1 byte), term (8 bytes), payload
 ///
-/// Every later version keeps bytes 0 to 4, so that a newer record can be told from a damaged one. Integers are little-endian.
+/// Every later version keeps bytes 0 to 4, so that a newer record can be told from a damaged one. Integers are
+/// little-endian.
 enum LogRecord {
     static let version: UInt8 = 1
     static let bodyOffset = 5

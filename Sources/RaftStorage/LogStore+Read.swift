@@ -3,8 +3,9 @@ package import Raft
 internal import Synchronization
 
 extension LogStore {
-    /// The entries from `first` through `last`, as many as fit in `maxBytes` (counted as ``Raft/Entry/size``), and at least one when
-    /// `first` is there. Empty when it is not: trimmed, or not written yet. Every entry is verified. From any thread.
+    /// The entries from `first` through `last`, as many as fit in `maxBytes` (counted as ``Raft/Entry/size``), and at
+    /// least one when `first` is there. Empty when it is not: trimmed, or not written yet. Every entry is verified.
+    /// From any thread.
     package func read(
         from first: LogIndex,
         through last: LogIndex,
@@ -42,8 +43,8 @@ extension LogStore {
         }
     }
 
-    /// Verifies up to `limit` records from entry `index` on (0 for the record of identity), for checking in the background.
-    /// Returns where to go on, or nil at the end of the log.
+    /// Verifies up to `limit` records from entry `index` on (0 for the record of identity), for checking in the
+    /// background. Returns where to go on, or nil at the end of the log.
     package func scrub(from index: LogIndex, limit: Int) throws(StorageError) -> LogIndex? {
         try storing {
             try environment.read { transaction in

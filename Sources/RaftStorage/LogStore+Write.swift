@@ -8,12 +8,12 @@ extension LogStore {
     /// How many of them a transaction removes that somebody waits for.
     private static let trimBeside = 1000
 
-    /// Carries out all writes of a group in one transaction, each in the order that ``Raft/StorageWrite`` tells. Durable
-    /// on return; when it throws, none of it is.
+    /// Carries out all writes of a group in one transaction, each in the order that ``Raft/StorageWrite`` tells.
+    /// Durable on return; when it throws, none of it is.
     ///
     /// A write that breaks the order of the log (a gap, a term that goes back, a second vote in a term) throws
-    /// ``StorageError/Code/outOfOrder``. After a failure of the disk every later write throws (R6); only a full disk or map,
-    /// which LMDB undoes cleanly, leaves the store usable.
+    /// ``StorageError/Code/outOfOrder``. After a failure of the disk every later write throws (R6); only a full disk
+    /// or map, which LMDB undoes cleanly, leaves the store usable.
     package func write(_ group: [StorageWrite]) throws(StorageError) {
         guard !group.isEmpty else { return }
         var next = try stateForWriting()
@@ -63,10 +63,10 @@ extension LogStore {
         _ transaction: borrowing WriteTransaction
     ) throws {
         let base = next.metadata.base.position
-        guard index > base.index, index <= next.last.index + 1 else {
+        guard index > base.index else {
             throw StorageError(
                 .outOfOrder,
-                "a log that begins behind \(base) and ends at \(next.last) cannot be cut at \(index)",
+                "a log that begins behind \(base) cannot be cut at \(index)",
                 index: index
             )
         }

@@ -224,8 +224,8 @@ extension LogStore {
         return next.staleFrom != nil
     }
 
-    /// Writes zeros ahead of the used part of the file when few are left (see ``Options/zeroFillBytes``). Cheap when there is
-    /// nothing to do; otherwise it takes some ten milliseconds, which the commits that follow save.
+    /// Writes zeros ahead of the used part of the file when few are left (see ``Options/zeroFillBytes``). Cheap when
+    /// there is nothing to do; otherwise it takes some ten milliseconds, which the commits that follow save.
     package func extendFile() throws(StorageError) {
         guard zeroFillBytes > 0 else { return }
         _ = try stateForWriting()

@@ -25,7 +25,8 @@ public struct StorageError: Error, Hashable, Sendable, CustomStringConvertible {
         public static let alreadyExists = Code(rawValue: "already-exists")
         /// The server belongs to another cluster.
         public static let clusterMismatch = Code(rawValue: "cluster-mismatch")
-        /// The caller broke the order of writes: a gap, a term that goes back, bytes at the wrong offset. Nothing was written.
+        /// The caller broke the order of writes: a gap, a term that goes back, bytes at the wrong offset. Nothing was
+        /// written.
         public static let outOfOrder = Code(rawValue: "out-of-order")
         /// The caller gave what no record can hold.
         public static let invalid = Code(rawValue: "invalid")

@@ -84,7 +84,8 @@ final class WorkQueue<Element: Sendable>: Sendable {
     /// All that waits, without waiting for anything.
     func takeWaiting() -> [Element] { state.withLock { Self.take(&$0) } }
 
-    /// All that waits; sleeps until something does. Nil when the queue is closed and empty. Call ``finished(_:)`` after.
+    /// All that waits; sleeps until something does. Nil when the queue is closed and empty. Call ``finished(_:)``
+    /// after.
     func takeAll() -> [Element]? {
         while true {
             let (elements, isClosed) = state.withLock { state in

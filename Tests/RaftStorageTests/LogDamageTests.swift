@@ -145,7 +145,8 @@ struct LogDamageTests {
         let world = try LogWorld()
         let (store, _) = try world.open()
         try store.write([.of(append: commands(1...4000, size: 8000))])
-        // The limit on the size of a file stands for a full disk. It is the whole process's, but no other test has files of 16 MiB.
+        // The limit on the size of a file stands for a full disk. It is the whole process's, but no other test has
+        // files of 16 MiB.
         signal(SIGXFSZ, SIG_IGN)
         var limit = rlimit()
         getrlimit(__rlimit_resource_t(1), &limit)

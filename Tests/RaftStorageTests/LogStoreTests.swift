@@ -110,7 +110,7 @@ struct LogStoreTests {
         arguments: [
             StorageWrite.of(append: commands(5...5)), .of(append: commands(2...2)),
             .of(append: commands(4...4, term: 1)),
-            .of(truncateFrom: 5), .of(truncateFrom: 0), .of(trimTo: base(4, 2)), .of(trimTo: base(3, 1)),
+            .of(truncateFrom: 0), .of(trimTo: base(4, 2)), .of(trimTo: base(3, 1)),
             .of(term: 1), .of(append: commands(4...4, term: 3)),
             StorageWrite(sequence: 1, hardState: HardState(term: 2, vote: ServerID(2))),
             StorageWrite(sequence: 1, hardState: HardState(term: 2)),

@@ -1,0 +1,110 @@
+internal import LMDB
+package import Raft
+internal import Synchronization
+
+/// The directory of a server's snapshot files.
+///
+/// A file gets its name only when it is whole, verified and flushed; so a snapshot under its name is complete.
+package final class SnapshotStore: Sendable {
+    /// How many snapshots stay: the newest, and the one before in case the disk damages it.
+    static let kept = 2
+    private static let suffix = ".snapshot"
+    private static let temporarySuffix = ".tmp"
+    private static let incomingSuffix = ".incoming"
+
+    package let directory: String
+    private let temporaries = Atomic<UInt64>(0)
+
+    /// Opens the directory, creating it if it is missing (its parent must be there), and sweeps what unfinished
+    /// snapshots left. Transfers from other servers stay: they are resumed.
+    package init(directory: String) throws(StorageError) {
+        self.directory = directory
+        try storing {
+            try makeDirectory(directory)
+            for name in try File.names(in: directory) where name.hasSuffix(Self.temporarySuffix) {
+                try File.remove(directory + "/" + name)
+            }
+        }
+    }
+
+    /// Begins a new snapshot file.
+    package func begin(_ header: SnapshotHeader) throws(StorageError) -> SnapshotWriter {
+        let number = temporaries.add(1, ordering: .relaxed).newValue
+        let path = "\(directory)/\(ServerID(header.position.index))-\(number)\(Self.temporarySuffix)"
+        return try storing { try SnapshotWriter(store: self, header: header, path: path) }
+    }
+
+    /// The snapshots whose header and trailer are sound, newest first. Those that are not are in `damaged`.
+    package func scan() throws(StorageError) -> (snapshots: [SnapshotDescriptor], damaged: [StorageError]) {
+        try storing {
+            var (snapshots, damaged): ([SnapshotDescriptor], [StorageError]) = ([], [])
+            for name in try File.names(in: directory) where name.hasSuffix(Self.suffix) {
+                do {
+                    let reader = try SnapshotReader(file: File.read(directory + "/" + name))
+                    guard name == reader.descriptor.fileName + Self.suffix else {
+                        throw StorageError(.corrupt, "\(directory)/\(name) holds another snapshot than its name says")
+                    }
+                    snapshots.append(reader.descriptor)
+                } catch let error as StorageError {
+                    damaged.append(error)
+                }
+            }
+            return (snapshots.sorted { $1.position.index < $0.position.index }, damaged)
+        }
+    }
+
+    /// The snapshots, newest first.
+    package func list() throws(StorageError) -> [SnapshotDescriptor] { try scan().snapshots }
+
+    /// The newest snapshot.
+    package func latest() throws(StorageError) -> SnapshotDescriptor? { try list().first }
+
+    /// Opens a snapshot. A reader goes on to work when the file is removed meanwhile.
+    package func open(_ descriptor: SnapshotDescriptor) throws(StorageError) -> SnapshotReader {
+        try storing {
+            do {
+                let file = try File.read(path(of: descriptor))
+                return try SnapshotReader(file: file, expecting: descriptor)
+            } catch let error as LMDBError where error.isMissingFile {
+                throw StorageError(.missing, "there is no snapshot at \(descriptor.position) in \(directory)")
+            }
+        }
+    }
+
+    /// Begins or resumes a transfer of this snapshot from another server. Transfers of other snapshots are given up.
+    ///
+    /// - Parameter clusterID: the cluster that the snapshot must be of; `none` for a server that is not in one yet.
+    package func receive(
+        _ descriptor: SnapshotDescriptor,
+        clusterID: ClusterID
+    ) throws(StorageError) -> IncomingSnapshot {
+        let name = descriptor.fileName + Self.incomingSuffix
+        return try storing {
+            for other in try File.names(in: directory) where other.hasSuffix(Self.incomingSuffix) && other != name {
+                try File.remove(directory + "/" + other)
+            }
+            return try IncomingSnapshot(
+                store: self,
+                descriptor: descriptor,
+                clusterID: clusterID,
+                path: directory + "/" + name
+            )
+        }
+    }
+
+    private func path(of descriptor: SnapshotDescriptor) -> String {
+        directory + "/" + descriptor.fileName + Self.suffix
+    }
+
+    /// Gives a verified and flushed file its name, durably, and removes the snapshots beyond the newest two.
+    func publish(_ temporary: String, _ descriptor: SnapshotDescriptor) throws {
+        try File.rename(temporary, to: path(of: descriptor))
+        try synchronizeDirectory(directory)
+        // Damaged files are left for people to look at.
+        for old in try list().dropFirst(Self.kept) where old != descriptor { try File.remove(path(of: old)) }
+    }
+}
+
+extension LMDBError {
+    fileprivate var isMissingFile: Bool { code.rawValue == 2 }
+}
