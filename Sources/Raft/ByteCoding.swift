@@ -1,12 +1,16 @@
 /// Writes the fixed little-endian forms that the core's own records use.
-struct ByteWriter {
-    private(set) var bytes: [UInt8] = []
+package struct ByteWriter {
+    package private(set) var bytes: [UInt8] = []
 
-    mutating func write(_ integer: some FixedWidthInteger) {
+    package init() {}
+
+    package mutating func append(_ more: [UInt8]) { bytes += more }
+
+    package mutating func write(_ integer: some FixedWidthInteger) {
         withUnsafeBytes(of: integer.littleEndian) { bytes.append(contentsOf: $0) }
     }
 
-    mutating func write(_ text: String) {
+    package mutating func write(_ text: String) {
         let utf8 = Array(text.utf8)
         precondition(utf8.count <= Int(UInt16.max), "a name or an address is at most 65,535 bytes")
         write(UInt16(utf8.count))
@@ -15,14 +19,16 @@ struct ByteWriter {
 }
 
 /// Reads what ``ByteWriter`` wrote. Every read is checked: bytes from a peer or a disk never trap.
-struct ByteReader {
+package struct ByteReader {
     private var rest: ArraySlice<UInt8>
 
-    init(_ bytes: some Sequence<UInt8>) { rest = ArraySlice(bytes) }
+    package init(_ bytes: some Sequence<UInt8>) { rest = ArraySlice(bytes) }
 
-    var isAtEnd: Bool { rest.isEmpty }
+    package var isAtEnd: Bool { rest.isEmpty }
 
-    mutating func read<Integer: FixedWidthInteger>(_: Integer.Type = Integer.self) -> Integer? {
+    package var remaining: ArraySlice<UInt8> { rest }
+
+    package mutating func read<Integer: FixedWidthInteger>(_: Integer.Type = Integer.self) -> Integer? {
         let size = MemoryLayout<Integer>.size
         guard rest.count >= size else { return nil }
         let value = rest.withUnsafeBytes { Integer(littleEndian: $0.loadUnaligned(as: Integer.self)) }
@@ -30,7 +36,7 @@ struct ByteReader {
         return value
     }
 
-    mutating func readString() -> String? {
+    package mutating func readString() -> String? {
         guard let count = read(UInt16.self), rest.count >= Int(count) else { return nil }
         defer { rest.removeFirst(Int(count)) }
         return String(validating: rest.prefix(Int(count)), as: UTF8.self)

@@ -121,8 +121,9 @@ extension Core {
         case .accepted(let match):
             guard match <= log.lastIndex else { return }
             peers[position].contactTick = tick
-            accept(match, by: position, into: &effects)
+            // The reads first: what is accepted may complete this leader's own removal, and then it has no followers any more.
             confirm(round: response.round, by: position, into: &effects)
+            accept(match, by: position, into: &effects)
         case .rejected(let rejected, let hint):
             handleRejection(rejected, hint, by: position)
         }

@@ -126,6 +126,8 @@ public struct Core: Hashable, Sendable {
 
     public var term: Term { hardState.term }
     public var configuration: Configuration { log.configuration }
+    /// The index of the entry that ``configuration`` came with; the log's base when it is older.
+    public var configurationIndex: LogIndex { log.configurationIndex }
     public var firstIndex: LogIndex { log.firstIndex }
     public var lastIndex: LogIndex { log.lastIndex }
     public var base: LogBase { log.logBase }
@@ -141,6 +143,16 @@ public struct Core: Hashable, Sendable {
 
     /// The configuration in force at `index`, which the log must reach back to.
     public func configuration(at index: LogIndex) -> Configuration { log.configuration(at: index) }
+
+    /// The bytes of the entries behind `index` up to `last`, as far as the log still holds them.
+    public func logBytes(behind index: LogIndex, through last: LogIndex) -> Int {
+        index < last ? log.bytes(in: (index + 1)...last) : 0
+    }
+
+    /// The index to trim the log to so that about `bytes` of entries stay before `bound`; at least the log's base.
+    public func index(leaving bytes: Int, before bound: LogIndex) -> LogIndex {
+        log.index(leaving: bytes, before: bound)
+    }
 
     /// What a leader knows of a follower.
     public struct PeerView: Hashable, Sendable {

@@ -81,6 +81,18 @@ struct Log: Hashable, Sendable {
             .reduce(0) { $0 + Int($1) }
     }
 
+    /// The index before which about `bytes` of entries end at `bound`; at least the base.
+    func index(leaving bytes: Int, before bound: LogIndex) -> LogIndex {
+        var index = min(bound, lastIndex)
+        var sum = 0
+        while index > base.index {
+            sum += Int(sizes[Int(index - firstIndex)])
+            if sum > bytes { return index }
+            index -= 1
+        }
+        return base.index
+    }
+
     mutating func append(_ entry: EntryInfo) {
         precondition(entry.index == lastIndex + 1, "entries are appended without a gap")
         precondition(entry.term >= last.term, "terms never go back in a log")
