@@ -51,6 +51,14 @@ extension Configuration {
     private static let roleLearner: UInt8 = 4
     private static let roleLearnerNext: UInt8 = 8
 
+    /// Whether a member can have these roles together; see the lists of ``Configuration``.
+    fileprivate static func isPossible(_ roles: UInt8) -> Bool {
+        switch roles {
+        case roleVoter, roleOutgoing, roleVoter | roleOutgoing, roleLearner, roleOutgoing | roleLearnerNext: true
+        default: false
+        }
+    }
+
     /// The configuration as bytes, for log entries, snapshots and frames.
     public func encode() -> [UInt8] {
         var writer = ByteWriter()
@@ -106,7 +114,7 @@ extension Configuration {
 
 extension ByteReader {
     fileprivate mutating func readMember() -> (Member, roles: UInt8)? {
-        guard let id = read(UInt64.self), id != 0, let roles = read(UInt8.self), roles != 0,
+        guard let id = read(UInt64.self), id != 0, let roles = read(UInt8.self), Configuration.isPossible(roles),
             let promotionKind = read(UInt8.self)
         else { return nil }
         let promotion: Member.Promotion

@@ -87,6 +87,11 @@ public struct Configuration: Hashable, Sendable {
 
     public func contains(_ id: ServerID) -> Bool { members.contains { $0.id == id } }
 
+    /// Whether every server is named once, and none has the identity 0.
+    var isDistinct: Bool {
+        members.allSatisfy { $0.id.rawValue != 0 } && zip(members, members.dropFirst()).allSatisfy { $0.id < $1.id }
+    }
+
     /// The joint configuration on the way from this one to `target`. Both must be simple.
     func joint(to target: Configuration) -> Configuration {
         precondition(!isJoint && !target.isJoint, "a change starts and ends at a simple configuration")

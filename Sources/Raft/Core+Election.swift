@@ -65,7 +65,7 @@ extension Core {
             watchedTransfer = nil
         }
         for message in reads.forward(to: leader, from: id, term: term, tick: tick) {
-            effects.messages.append(.message(message))
+            send(message, after: hardStateSequence, into: &effects)
         }
     }
 
@@ -82,6 +82,11 @@ extension Core {
         peers = []
         transfer = nil
         membershipToken = nil
+        if let watched = watchedTransfer {
+            // Leadership came back here; whether it went away first, nobody saw.
+            effects.outcomes.append(.unknown(watched.token, leader: id))
+            watchedTransfer = nil
+        }
         uncommittedBytes = log.lastIndex > commitIndex ? log.bytes(in: (commitIndex + 1)...log.lastIndex) : 0
         configurationChanged()
         // R30: the no-op is never refused for its size. Nothing is committed, read or reconfigured before it is committed.
@@ -118,8 +123,11 @@ extension Core {
 
     // MARK: Messages
 
+    /// No cluster gets here in earnest; a message from beyond is garbage and must not wear out the terms.
+    static let highestTerm: Term = 1 << 62
+
     mutating func handleMessage(_ message: Message, into effects: inout Effects) {
-        guard message.to == id, message.from != id else { return }
+        guard message.to == id, message.from != id, message.term <= Self.highestTerm else { return }
         if message.term > term {
             guard adoptTerm(of: message, into: &effects) else { return }
         } else if message.term < term {

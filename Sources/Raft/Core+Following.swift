@@ -36,7 +36,9 @@ extension Core {
     private func isWellFormed(_ append: Append) -> Bool {
         var previous = append.previous
         for entry in append.entries {
-            guard entry.index == previous.index + 1, entry.term >= previous.term, entry.term <= term else {
+            guard entry.index > previous.index, entry.index - previous.index == 1, entry.term >= previous.term,
+                entry.term <= term
+            else {
                 return false
             }
             previous = entry.position

@@ -5,7 +5,7 @@ extension Core {
             effects.outcomes.append(.rejected(token, .noLeader, leader: leaderID))
             return
         }
-        guard !target.isJoint, !target.voters.isEmpty else {
+        guard !target.isJoint, !target.voters.isEmpty, target.isDistinct else {
             effects.outcomes.append(.rejected(token, .invalid, leader: id))
             return
         }
@@ -26,7 +26,10 @@ extension Core {
     mutating func advanceMembership(into effects: inout Effects) {
         guard isLeader, log.configurationIndex <= commitIndex else { return }
         if configuration.isJoint {
-            if hasCommittedInTerm { appendConfiguration(configuration.leavingJoint()) }
+            if hasCommittedInTerm {
+                appendConfiguration(configuration.leavingJoint())
+                confirmReads(into: &effects)  // fewer servers are asked now; no further answer may come
+            }
             return
         }
         if let token = membershipToken {

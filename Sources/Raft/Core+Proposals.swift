@@ -67,7 +67,7 @@ extension Core {
         switch result {
         case .accepted(let first):
             for (offset, token) in tokens.enumerated() {
-                proposals.track(token, at: LogPosition(index: first.index + UInt64(offset), term: first.term))
+                proposals.track(token, at: LogPosition(index: first.index &+ UInt64(offset), term: first.term))
             }
             proposals.resolve(commit: commitIndex, leader: leaderID, log: log, into: &effects)
         case .rejected(let leader):
@@ -92,7 +92,7 @@ extension Core {
                 tick: tick,
                 sentBefore: tick - min(tick, 2 * options.heartbeatTicks)
             )
-            for message in again { effects.messages.append(.message(message)) }
+            for message in again { send(message, after: hardStateSequence, into: &effects) }
         }
         if let watched = watchedTransfer, tick - watched.tick > 3 * options.electionTicks {
             effects.outcomes.append(.unknown(watched.token, leader: leaderID))
@@ -144,11 +144,17 @@ struct ProposalTracker: Hashable, Sendable {
     }
 
     /// What stands at or below `commit` has its outcome: committed where the term agrees, superseded where it does not. A truncated
-    /// entry alone proves nothing, another server may still commit it.
+    /// entry alone proves nothing, another server may still commit it; but behind a committed entry of a later term nothing of an
+    /// earlier term can ever come, for terms do not go back in a log.
     mutating func resolve(commit: LogIndex, leader: ServerID?, log: Log, into effects: inout Effects) {
-        guard tracked.contains(where: { $0.position.index <= commit }) else { return }
+        let term = log.term(at: commit) ?? 0
+        guard tracked.contains(where: { $0.position.index <= commit || $0.position.term < term }) else { return }
         tracked.removeAll { item in
-            guard item.position.index <= commit else { return false }
+            guard item.position.index <= commit else {
+                guard item.position.term < term else { return false }
+                effects.outcomes.append(.rejected(item.token, .superseded, leader: leader))
+                return true
+            }
             switch log.term(at: item.position.index) {
             case item.position.term: effects.outcomes.append(.committed(item.token, at: item.position))
             case nil: effects.outcomes.append(.unknown(item.token, leader: leader))

@@ -51,7 +51,7 @@ extension Core {
     }
 
     /// Releases every round that a quorum has confirmed, of both halves of a joint configuration (R34). Rounds are cumulative.
-    private mutating func confirmReads(into effects: inout Effects) {
+    mutating func confirmReads(into effects: inout Effects) {
         guard reads.hasRounds else { return }
         let confirmed = Quorum.reached(configuration) { voter in
             voter == id ? reads.round : progress(voter)?.confirmedRound ?? 0

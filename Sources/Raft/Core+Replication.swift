@@ -94,9 +94,14 @@ extension Core {
         for position in peers.indices {
             let peer = peers[position]
             guard peer.state == .replicate, !peer.inFlight.isEmpty,
-                tick - peer.ackTick >= 2 * options.heartbeatTicks,
-                let previousTerm = log.term(at: peer.next - 1)
+                tick - peer.ackTick >= 2 * options.heartbeatTicks
             else { continue }
+            guard let previousTerm = log.term(at: peer.next - 1) else {
+                // The log was trimmed beyond what was sent: only a snapshot helps.
+                peers[position].becomeProbe(next: peer.match + 1)
+                continue
+            }
+            peers[position].ackTick = tick
             let previous = LogPosition(index: peer.next - 1, term: previousTerm)
             emitAppend(to: position, previous: previous, last: previous.index, into: &effects)
         }

@@ -112,6 +112,8 @@ public struct Core: Hashable, Sendable {
         self.options = options
         self.hardState = hardState
         self.log = Log(base: base, entries: entries)
+        // A snapshot may have come before any message of its term; its base is as durable as a hard state (R3).
+        if log.last.term > hardState.term { self.hardState = HardState(term: log.last.term) }
         precondition(applied >= base.position.index && applied <= log.lastIndex, "applied lies within the log")
         self.commitIndex = applied
         self.appliedIndex = applied
@@ -231,7 +233,12 @@ public struct Core: Hashable, Sendable {
             tickLeader(into: &effects)
         } else if tick - timerTick >= electionTimeout {
             resetElectionTimer()
-            if mayCampaign { campaignForPreVotes(into: &effects) }
+            if mayCampaign {
+                campaignForPreVotes(into: &effects)
+            } else {
+                // The leader is not heard any more, also where that is no reason to campaign: others may have our vote (R15).
+                becomeFollower(term: term, leader: nil, into: &effects)
+            }
         }
     }
 
@@ -243,10 +250,8 @@ public struct Core: Hashable, Sendable {
         }
         expireTransfer(into: &effects)
         dropDeparted()
-        if tick - heartbeatTick >= options.heartbeatTicks {
-            probeStalledWindows(into: &effects)
-            broadcastHeartbeat(into: &effects)
-        }
+        probeStalledWindows(into: &effects)
+        if tick - heartbeatTick >= options.heartbeatTicks { broadcastHeartbeat(into: &effects) }
     }
 
     /// Draws a new timeout at each reset, never at each tick (R14).

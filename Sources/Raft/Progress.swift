@@ -30,7 +30,7 @@ struct Progress: Hashable, Sendable {
     var sentCommit: LogIndex = 0
     /// When it last answered successfully in this term, in ticks (R18).
     var contactTick: UInt64
-    /// When an append was last acknowledged or the window was last empty, in ticks.
+    /// When an append was last acknowledged, the window was last empty or last probed, in ticks.
     var ackTick: UInt64
     /// It left the configuration and is only told so; it counts for nothing. The tick at which that ends anyway.
     var departsAtTick: UInt64?

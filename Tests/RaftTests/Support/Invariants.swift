@@ -12,6 +12,7 @@ struct Invariants {
         var term: Term = 0
         var commit: LogIndex = 0
         var applied: LogIndex = 0
+        var isLeader = false
     }
 
     private struct Ballot: Hashable {
@@ -39,7 +40,7 @@ struct Invariants {
         var previous = log.last
         if let base = write.replaceLog { previous = base.position }
         if let first = write.truncateFrom {
-            let commit = server.core?.commitIndex ?? 0
+            let commit = seen[server.id].map { $0.life == server.life ? $0.commit : 0 } ?? 0
             try demand(first > commit, "\(server.id) truncates from \(first), commit \(commit) (R24)")
         }
         if let first = write.append.first {
@@ -113,10 +114,11 @@ struct Invariants {
         }
         try checkLog(core, server)
         try checkLeader(core, server)
-        try checkCommit(from: last.commit, core, server, in: servers)
+        try checkCommit(since: last, core, server, in: servers)
         last.term = core.term
         last.commit = core.commitIndex
         last.applied = core.appliedIndex
+        last.isLeader = core.isLeader
         seen[server.id] = last
     }
 
@@ -151,15 +153,17 @@ struct Invariants {
     }
 
     private mutating func checkCommit(
-        from old: LogIndex,
+        since last: Seen,
         _ core: Core,
         _ server: TestServer,
         in servers: [TestServer]
     ) throws {
+        let old = last.commit
         guard core.commitIndex > old else { return }
         let known = highestCommit
         if core.commitIndex > known {
-            try demand(core.isLeader, "\(server.id) commits \(core.commitIndex) before any leader did")
+            // A leader that commits its own removal stands down in the same step.
+            try demand(last.isLeader && last.term == core.term, "\(server.id) commits \(core.commitIndex) before any leader did")
             try demand(core.term(at: core.commitIndex) == core.term, "an entry of an old term is committed by counting (R21)")
             try checkDurableOnQuorum(core, servers)
         }

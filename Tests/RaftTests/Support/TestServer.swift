@@ -18,7 +18,6 @@ struct Disk {
         if log.term(at: machine.position.index) != machine.position.term {
             log.base = machine
             log.entries = []
-            log.hardState.term = max(log.hardState.term, machine.position.term)
         }
     }
 }
@@ -65,6 +64,7 @@ final class TestServer {
             entries: disk.log.entries.map { EntryInfo($0) },
             applied: disk.machine.position.index
         )
+        memory.hardState = core!.hardState
     }
 
     /// Loses what is in memory. The first `surviving` of the writes under way reached the disk, though nobody was told.
