@@ -85,8 +85,15 @@ public struct NodeStatus: Sendable {
     public var fault: String?
 }
 
+/// What the headers of answers tell of a node: cheap to get for every request.
+public struct Vitals: Sendable {
+    public var term: Term
+    public var leader: Member?
+    public var appliedIndex: LogIndex
+}
+
 /// A change of the cluster's membership, as an operator asks for it.
-public enum MembershipRequest: Sendable {
+public enum MembershipRequest: Hashable, Sendable {
     /// Takes a new server in as a learner; `member.promotion` says what becomes of it when it has caught up.
     case add(Member)
     /// Makes a learner a voter now.
@@ -108,6 +115,8 @@ public struct OperationError: Error, Hashable, Sendable, CustomStringConvertible
         /// It was not seen to succeed in time; it may yet.
         case timedOut
         case shuttingDown
+        /// The server to take in, or the leader, could not be reached.
+        case unreachable
     }
 
     public var code: Code

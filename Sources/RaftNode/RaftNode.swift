@@ -1,53 +1,147 @@
 public import NIOCore
 public import Raft
+internal import RaftTransport
 
 /// One server of a replicated state machine: the Raft core, its storage, its links to the peers and the machine it drives.
+///
+/// ```swift
+/// let node = try await RaftNode.start(options: options, machine: machine, raftLoop: group.next(), group: group, logger: logger)
+/// node.propose(command) { outcome in … }
+/// node.confirmRead { outcome in … }   // then read the machine
+/// await node.shutdown()
+/// ```
 public final class RaftNode<Machine: StateMachine>: Sendable {
     /// The machine, for reads by the embedding program.
     public let machine: Machine
+    /// Where peers reach this server.
+    public let peerAddress: String
+    let engine: Engine<Machine>
+    private let board: StatusBoard
 
-    init(machine: Machine) {
-        self.machine = machine
+    init(engine: Engine<Machine>, peerAddress: String) {
+        self.machine = engine.machine
+        self.engine = engine
+        self.board = engine.board
+        self.peerAddress = peerAddress
     }
 
-    /// Replicates a command. `completion` is called exactly once, on the Raft loop; it must not block.
-    /// A follower forwards the command to the leader and answers when it has applied it itself.
+    /// What the node knows now; at most one tick old.
+    public var status: NodeStatus { board.current }
+
+    /// Term, leader and applied index alone, for the headers of answers.
+    public var vitals: Vitals { board.vitals }
+
+    // MARK: Commands and reads
+
+    /// Replicates a command. `completion` is called exactly once, on the Raft loop or on the calling thread; it must not block.
+    ///
+    /// A follower forwards the command to the leader and answers when it has applied it itself. There is no time limit here: a caller
+    /// that stops waiting must take the outcome for unknown.
     public func propose(
-        _ command: [UInt8], completion: @escaping @Sendable (ProposalOutcome<Machine.Output>) -> Void
+        _ command: [UInt8],
+        completion: @escaping @Sendable (ProposalOutcome<Machine.Output>) -> Void
     ) {
-        completion(.rejected(Rejection(.shuttingDown)))
+        switch engine.inbox.add(.init(command: command, completion: completion)) {
+        case .accepted(let wake): if wake { wakeLoop() }
+        case .full: completion(.rejected(Rejection(.overloaded, leader: vitals.leader?.id)))
+        case .closed: completion(.rejected(Rejection(.shuttingDown)))
+        }
+    }
+
+    /// Replicates a command and waits for its outcome.
+    public func propose(_ command: [UInt8]) async -> ProposalOutcome<Machine.Output> {
+        await withCheckedContinuation { continuation in propose(command) { continuation.resume(returning: $0) } }
     }
 
     /// Confirms that a read of the machine's state from now on is linearizable: the leader's commit index was recorded after this
-    /// call, a quorum confirmed the leader, and this node has applied up to it. `completion` is called on the Raft loop.
+    /// call, a quorum confirmed the leader, and this node has applied up to it (Raft dissertation §6.4).
+    /// `completion` is called exactly once, on the Raft loop or on the calling thread.
     public func confirmRead(completion: @escaping @Sendable (ReadOutcome) -> Void) {
-        completion(.rejected(Rejection(.shuttingDown)))
+        switch engine.inbox.add(completion) {
+        case .accepted(let wake): if wake { wakeLoop() }
+        case .full: completion(.rejected(Rejection(.overloaded, leader: vitals.leader?.id)))
+        case .closed: completion(.rejected(Rejection(.shuttingDown)))
+        }
     }
 
-    /// What the node knows now. Cheap enough for every request: a copy of a few references under a lock.
-    public var status: NodeStatus { get throws { throw OperationError(.shuttingDown, "") } }
-
-    /// Term, leader and applied index alone, from atomics, for answer headers.
-    public var vitals: Vitals { Vitals(term: 0, leader: nil, appliedIndex: 0) }
-
-    public struct Vitals: Sendable {
-        public var term: Term
-        public var leader: ServerID?
-        public var appliedIndex: LogIndex
+    /// ``confirmRead(completion:)``, waiting.
+    public func confirmRead() async -> ReadOutcome {
+        await withCheckedContinuation { continuation in confirmRead { continuation.resume(returning: $0) } }
     }
 
-    /// Changes the membership; returns when the change is committed and left. Works on any node (followers ask the leader).
-    public func changeMembership(_ request: MembershipRequest, timeout: TimeAmount) async throws(OperationError) {}
+    private func wakeLoop() { engine.loop.execute { self.engine.drainInbox() } }
 
-    /// Takes in the server that answers at `peerAddress` (started with a join flag, not yet part of a cluster), as a learner that is
-    /// promoted when it has caught up, replacing `replaced` in the same change when given.
+    // MARK: Operations
+
+    /// Changes the membership; returns when the change is committed and complete. Works on any node: followers ask the leader.
+    public func changeMembership(_ request: MembershipRequest, timeout: TimeAmount) async throws(OperationError) {
+        _ = try await call(.change(request), timeout: timeout)
+    }
+
+    /// Takes in the server that answers at `peerAddress` (started to join, not yet part of a cluster) as a learner, which is promoted
+    /// when it has caught up and then takes the place of `replaced`, when given. Returns when the learner is taken in.
     public func addMember(
-        name: String?, peerAddress: String, replacing replaced: ServerID?, timeout: TimeAmount
-    ) async throws(OperationError) -> Member { throw OperationError(.shuttingDown, "") }
+        name: String?,
+        peerAddress: String,
+        replacing replaced: ServerID?,
+        timeout: TimeAmount
+    ) async throws(OperationError) -> Member {
+        let answer = try await call(
+            .addMember(name: name, peerAddress: peerAddress, replacing: replaced),
+            timeout: timeout
+        )
+        guard let member = answer.member else {
+            throw OperationError(.timedOut, "the leader did not name the new member")
+        }
+        return member
+    }
 
-    /// Hands leadership to `target`, or to the best candidate; returns when another server leads.
-    public func transferLeadership(to target: ServerID?, timeout: TimeAmount) async throws(OperationError) {}
+    /// Hands leadership to `target`, or to the follower that is furthest; returns when another server leads.
+    public func transferLeadership(to target: ServerID?, timeout: TimeAmount) async throws(OperationError) {
+        _ = try await call(.transfer(to: target), timeout: timeout)
+    }
 
-    /// Hands leadership over if it has it, finishes what is pending, makes the state durable and stops.
-    public func shutdown() async {}
+    private func call(_ call: NodeCall, timeout: TimeAmount) async throws(OperationError) -> NodeCall.Answer {
+        let answer: NodeCall.Answer
+        if let leader = vitals.leader, leader.id != status.serverID {
+            answer = try await ask(leader, call, timeout: timeout)
+        } else {
+            answer = await engine.carryOut(call, timeout: timeout)
+        }
+        if let error = answer.error { throw error }
+        return answer
+    }
+
+    private func ask(
+        _ leader: Member,
+        _ call: NodeCall,
+        timeout: TimeAmount
+    ) async throws(OperationError) -> NodeCall.Answer {
+        do {
+            let response = try await engine.transport.control(
+                .call(call.encode()),
+                at: leader.peerAddress,
+                timeout: timeout
+            )
+            if case .answer(let bytes) = response, let answer = NodeCall.Answer(decoding: bytes) { return answer }
+            throw OperationError(
+                .unreachable,
+                leader: leader.id,
+                "the leader '\(leader.name)' gave no proper answer: \(response)"
+            )
+        } catch let error as OperationError {
+            throw error
+        } catch {
+            throw OperationError(
+                .unreachable,
+                leader: leader.id,
+                "the leader '\(leader.name)' cannot be asked: \(error)"
+            )
+        }
+    }
+
+    // MARK: Stopping
+
+    /// Hands leadership over if it has it, finishes what is pending, makes the state durable and stops. Call it once.
+    public func shutdown() async { await engine.shutdown() }
 }

@@ -34,5 +34,8 @@ public protocol StateMachine: AnyObject, Sendable {
     /// `read` answers up to as many bytes as asked for, nil at the end. When it throws, the old state must remain.
     /// Background thread; nothing is applied meanwhile, reads may go on.
     func restore(
-        position: LogPosition, configuration: Configuration, from read: (_ maxBytes: Int) throws -> [UInt8]?) throws
+        position: LogPosition,
+        configuration: Configuration,
+        from read: (_ maxBytes: Int) throws -> [UInt8]?
+    ) throws
 }

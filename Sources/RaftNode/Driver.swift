@@ -1,0 +1,365 @@
+internal import DequeModule
+package import Raft
+
+/// The bounds that the driver keeps on its own account.
+public struct DriverOptions: Hashable, Sendable {
+    /// Recent entries kept in memory, in bytes.
+    public var cacheBytes = 32 << 20
+    /// Entries applied in one go, in bytes.
+    public var applyBytes = 1 << 20
+    /// A snapshot is taken when the log behind the last one outgrows this, in bytes …
+    public var snapshotLogBytes = 64 << 20
+    /// … and this multiple of the last snapshot's size, so that the bytes written for snapshots stay a small factor.
+    public var snapshotGrowth = 1.0
+    /// What is left of the log before a snapshot for followers that lag a little, in bytes.
+    public var trailingLogBytes = 16 << 20
+    /// The state machine is made durable when this much has been applied beyond what is, in bytes …
+    public var flushBytes = 32 << 20
+    /// … or when the oldest of it is this old, in ticks.
+    public var flushTicks: UInt64 = 1_500
+    /// A learner that lags by no more than this many entries has caught up.
+    public var promotionLag: UInt64 = 256
+
+    public init() {}
+}
+
+/// Everything that decides what is done when, without doing it: the core, and around it the order of sends, the entries that are to be
+/// fetched or applied, and when to flush, snapshot, trim and promote. The shell moves bytes; a simulator can drive this alone.
+package struct Driver: Sendable {
+    package enum Fetch: Hashable, Sendable {
+        case apply
+        case append(ServerID)
+    }
+
+    /// What the shell is to do, field by field in this order.
+    package struct Actions: Sendable {
+        package var halt: Violation?
+        package var writes: [StorageWrite] = []
+        package var messages: [Message] = []
+        /// Read these entries from storage and answer with ``Driver/fetched(_:entries:into:)``.
+        package var fetches: [(purpose: Fetch, range: ClosedRange<LogIndex>, maxBytes: Int)] = []
+        /// Apply to the machine now, then ``Driver/applied(_:unflushedBytes:into:)``.
+        package var apply: [Entry] = []
+        package var outcomes: [Outcome] = []
+        package var restore: LogBase?
+        package var snapshotSends: [SnapshotSend] = []
+        /// Make the machine's state durable, then ``Driver/flushed(_:)``.
+        package var flush = false
+        /// Make the machine's state durable and write a snapshot of it, then ``Driver/snapshotTaken(_:bytes:into:)``.
+        package var takeSnapshot = false
+
+        package init() {}
+    }
+
+    package private(set) var core: Core
+    package let options: DriverOptions
+    private var cache: EntryCache
+    private var deferred: [DeferredMessage] = []
+    private var persisted: WriteSequence = 0
+    /// Appends per follower that wait for entries from storage; the first one's are being fetched.
+    private var waitingAppends: [ServerID: Deque<AppendOrder>] = [:]  // looked up by identity, never iterated
+
+    private var applyTarget: LogIndex
+    /// The last index handed to the shell for the apply.
+    private var applyGiven: LogIndex
+    private var isFetchingApply = false
+    private var isRestoring = false
+    /// A restore that begins when this write is durable: then a crash finds a log that begins at the snapshot, in either order.
+    private var pendingRestore: (base: LogBase, after: WriteSequence)?
+
+    private var tick: UInt64 = 0
+    /// Durable in the machine.
+    package private(set) var durableIndex: LogIndex
+    private var oldestUnflushedTick: UInt64?
+    private var unflushedBytes = 0
+    /// A flush, a snapshot or a restore is under way in the background.
+    private var isBackgroundBusy = false
+    package private(set) var snapshotIndex: LogIndex
+    private var snapshotBytes: Int
+    private var bytesSinceSnapshot = 0
+    private var isSnapshotWanted = false
+    private var promotionTick: UInt64 = 0
+
+    package init(core: Core, options: DriverOptions, snapshotIndex: LogIndex, snapshotBytes: Int) {
+        self.core = core
+        self.options = options
+        self.cache = EntryCache(bound: options.cacheBytes)
+        self.applyTarget = core.appliedIndex
+        self.applyGiven = core.appliedIndex
+        self.durableIndex = core.appliedIndex
+        self.snapshotIndex = snapshotIndex
+        self.snapshotBytes = snapshotBytes
+    }
+
+    /// Ticks since the start.
+    package var ticks: UInt64 { tick }
+
+    // MARK: Inputs
+
+    package mutating func step(_ events: [Event], into actions: inout Actions) {
+        for event in events {
+            switch event {
+            case .tick: tick += 1
+            case .persisted(let sequence): persisted = max(persisted, sequence)
+            case .restored(let index): finishRestore(index)
+            default: break
+            }
+        }
+        var effects = Effects()
+        core.step(events, into: &effects)
+        carryOut(effects, into: &actions)
+        if case .tick = events.first { handleTick(into: &actions) }
+        planApply(into: &actions)
+    }
+
+    /// The machine has applied what ``Actions/apply`` gave out, up to `index`.
+    package mutating func applied(_ index: LogIndex, bytes: Int, unflushedBytes: Int, into actions: inout Actions) {
+        self.unflushedBytes = unflushedBytes
+        bytesSinceSnapshot += bytes
+        if oldestUnflushedTick == nil { oldestUnflushedTick = tick }
+        step([.applied(upTo: index)], into: &actions)
+        cache.evict(upTo: min(core.appliedIndex, core.stableIndex))
+        planBackground(into: &actions)
+    }
+
+    /// Storage answered a fetch; nil when the entries are no longer there.
+    package mutating func fetched(_ purpose: Fetch, entries: [Entry]?, into actions: inout Actions) {
+        switch purpose {
+        case .apply:
+            isFetchingApply = false
+            // A restore may have moved on meanwhile.
+            if let entries, let first = entries.first, first.index == applyGiven + 1, !isRestoring {
+                giveOut(entries, into: &actions)
+            }
+            planApply(into: &actions)
+        case .append(let peer):
+            guard var waiting = waitingAppends.removeValue(forKey: peer), let order = waiting.popFirst() else { return }
+            if let entries {
+                emit(order, entries: entries, into: &actions)
+            } else {
+                step([.unreachable(peer)], into: &actions)
+            }
+            // What waited behind it goes now, in order, or waits for storage itself.
+            for order in waiting { handle(order, into: &actions) }
+        }
+    }
+
+    package mutating func flushed(_ position: LogPosition, into actions: inout Actions) {
+        isBackgroundBusy = false
+        noteDurable(position.index)
+        planBackground(into: &actions)
+    }
+
+    /// A snapshot file at `position` is durable, and so is the machine's state there (R8).
+    package mutating func snapshotTaken(_ position: LogPosition, bytes: Int, into actions: inout Actions) {
+        isBackgroundBusy = false
+        isSnapshotWanted = false
+        noteDurable(position.index)
+        noteSnapshot(position.index, bytes: bytes)
+        compact(into: &actions)
+        planBackground(into: &actions)
+    }
+
+    /// A flush or a snapshot could not be made for now (the disk is full, say); it will be tried again.
+    package mutating func backgroundFailed() {
+        isBackgroundBusy = false
+        oldestUnflushedTick = oldestUnflushedTick.map { _ in tick }
+    }
+
+    /// A leader's snapshot arrived whole and lies durable on disk.
+    package mutating func snapshotReceived(_ base: LogBase, bytes: Int, from: ServerID, into actions: inout Actions) {
+        if base.position.index > snapshotIndex {
+            snapshotIndex = base.position.index
+            snapshotBytes = bytes
+        }
+        step([.snapshotReceived(base, from: from)], into: &actions)
+    }
+
+    /// A `propose` message could not be handed to a live connection: its commands were certainly not executed.
+    package mutating func proposalNotSent(_ message: Message, into actions: inout Actions) {
+        guard case .propose(let requestID, _) = message.body else { return }
+        let answer = Message(
+            from: message.to,
+            to: message.from,
+            term: core.term,
+            body: .proposeResponse(requestID: requestID, .rejected(leader: nil))
+        )
+        step([.message(answer)], into: &actions)
+    }
+
+    /// Takes a snapshot as soon as the background thread is free.
+    package mutating func requestSnapshot(into actions: inout Actions) {
+        isSnapshotWanted = true
+        planBackground(into: &actions)
+    }
+
+    // MARK: Effects
+
+    private mutating func carryOut(_ effects: Effects, into actions: inout Actions) {
+        if let halt = effects.halt {
+            actions = Actions()
+            actions.halt = halt
+            return
+        }
+        for write in effects.writes { cache.take(write) }
+        actions.writes += effects.writes
+        releaseDeferred(into: &actions)
+        for outgoing in effects.messages {
+            switch outgoing {
+            case .message(let message): actions.messages.append(message)
+            case .append(let order): handle(order, into: &actions)
+            }
+        }
+        for message in effects.deferred {
+            if message.after <= persisted { actions.messages.append(message.message) } else { deferred.append(message) }
+        }
+        actions.outcomes += effects.outcomes
+        actions.snapshotSends += effects.snapshotSends
+        if let target = effects.applyUpTo { applyTarget = max(applyTarget, target) }
+        if let restore = effects.restore {
+            isRestoring = true
+            applyTarget = restore.position.index
+            applyGiven = restore.position.index
+            actions.apply = []
+            pendingRestore = (restore, effects.writes.last?.sequence ?? persisted)
+        }
+        beginRestoreWhenDurable(into: &actions)
+    }
+
+    /// The background may be busy with a flush or a snapshot of the state that is to go: the restore waits its turn.
+    private mutating func beginRestoreWhenDurable(into actions: inout Actions) {
+        guard let pending = pendingRestore, pending.after <= persisted, !isBackgroundBusy else { return }
+        pendingRestore = nil
+        isBackgroundBusy = true
+        actions.restore = pending.base
+    }
+
+    private mutating func releaseDeferred(into actions: inout Actions) {
+        guard deferred.contains(where: { $0.after <= persisted }) else { return }
+        for message in deferred where message.after <= persisted { actions.messages.append(message.message) }
+        deferred.removeAll { $0.after <= persisted }
+    }
+
+    /// Sends an append with its entries, or lets it wait its turn for storage: appends to one follower stay in order.
+    private mutating func handle(_ order: AppendOrder, into actions: inout Actions) {
+        if waitingAppends[order.to] != nil {
+            waitingAppends[order.to]?.append(order)
+            return
+        }
+        if order.isEmpty {
+            emit(order, entries: [], into: &actions)
+        } else if cache.holds(order.previous.index + 1), cache.holds(order.last) {
+            emit(order, entries: cache.slice((order.previous.index + 1)...order.last), into: &actions)
+        } else {
+            waitingAppends[order.to] = [order]
+            actions.fetches.append((.append(order.to), (order.previous.index + 1)...order.last, .max))
+        }
+    }
+
+    private func emit(_ order: AppendOrder, entries: [Entry], into actions: inout Actions) {
+        // An order of an earlier term is void; so is one whose entries are not what it was about.
+        guard core.isLeader, core.term == order.term, order.previous.index + UInt64(entries.count) == order.last else {
+            return
+        }
+        let append = Append(
+            previous: order.previous,
+            entries: entries,
+            commit: order.commit,
+            session: order.session,
+            round: order.round
+        )
+        actions.messages.append(Message(from: core.id, to: order.to, term: order.term, body: .append(append)))
+    }
+
+    // MARK: Apply
+
+    private mutating func planApply(into actions: inout Actions) {
+        guard !isRestoring, !isFetchingApply, actions.apply.isEmpty, applyGiven < applyTarget,
+            core.appliedIndex == applyGiven
+        else { return }
+        let range = (applyGiven + 1)...applyTarget
+        if cache.holds(range.lowerBound) {
+            giveOut(cache.slice(range, maxBytes: options.applyBytes), into: &actions)
+        } else {
+            isFetchingApply = true
+            actions.fetches.append((.apply, range, options.applyBytes))
+        }
+    }
+
+    private mutating func giveOut(_ entries: [Entry], into actions: inout Actions) {
+        guard let last = entries.last else { return }
+        precondition(last.index <= applyTarget, "nothing is applied before it is committed and durable")
+        applyGiven = last.index
+        actions.apply = entries
+    }
+
+    private mutating func finishRestore(_ index: LogIndex) {
+        isRestoring = false
+        isBackgroundBusy = false
+        unflushedBytes = 0
+        bytesSinceSnapshot = 0
+        noteDurable(index)
+    }
+
+    // MARK: Background work
+
+    private mutating func handleTick(into actions: inout Actions) {
+        planBackground(into: &actions)
+        promoteCaughtUp(into: &actions)
+    }
+
+    private mutating func planBackground(into actions: inout Actions) {
+        beginRestoreWhenDurable(into: &actions)
+        guard !isBackgroundBusy, !isRestoring else { return }
+        let snapshotBound = max(options.snapshotLogBytes, Int(options.snapshotGrowth * Double(snapshotBytes)))
+        if isSnapshotWanted || bytesSinceSnapshot > snapshotBound {
+            isBackgroundBusy = true
+            actions.takeSnapshot = true
+        } else if unflushedBytes >= options.flushBytes
+            || oldestUnflushedTick.map({ tick - $0 >= options.flushTicks }) ?? false
+        {
+            isBackgroundBusy = true
+            oldestUnflushedTick = nil
+            actions.flush = true
+        }
+    }
+
+    private mutating func noteDurable(_ index: LogIndex) {
+        durableIndex = max(durableIndex, index)
+        oldestUnflushedTick = durableIndex < core.appliedIndex ? tick : nil
+        if durableIndex >= core.appliedIndex { unflushedBytes = 0 }
+    }
+
+    private mutating func noteSnapshot(_ index: LogIndex, bytes: Int) {
+        guard index >= snapshotIndex else { return }
+        snapshotIndex = index
+        snapshotBytes = bytes
+        bytesSinceSnapshot = index < core.appliedIndex ? core.logBytes(behind: index, through: core.appliedIndex) : 0
+    }
+
+    /// Trims the log below the durable snapshot and the durable state (R8), but for a tail that spares slow followers a snapshot.
+    private mutating func compact(into actions: inout Actions) {
+        let bound = min(snapshotIndex, durableIndex)
+        let index = core.index(leaving: options.trailingLogBytes, before: bound)
+        if index > core.base.position.index { step([.compact(upTo: index)], into: &actions) }
+    }
+
+    /// A learner that has caught up becomes what its member record says, one change at a time.
+    private mutating func promoteCaughtUp(into actions: inout Actions) {
+        guard core.hasCommittedInTerm, !core.configuration.isJoint, tick >= promotionTick else { return }
+        for view in core.peerViews {
+            guard core.configuration.isLearner(view.id), let member = core.configuration.member(view.id),
+                member.promotion != .manual, view.match + options.promotionLag >= core.lastIndex,
+                view.ticksSinceContact <= core.options.electionTicks
+            else { continue }
+            promotionTick = tick + core.options.electionTicks
+            if let target = core.configuration.promoting(member) {
+                step([.changeMembership(Driver.internalToken, to: target)], into: &actions)
+            }
+            return
+        }
+    }
+
+    /// The token of requests that the driver makes itself; nobody waits for them.
+    package static let internalToken: Token = 0
+}

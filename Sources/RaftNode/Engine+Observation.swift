@@ -1,0 +1,198 @@
+internal import Logging
+internal import NIOCore
+internal import Raft
+internal import RaftStorage
+internal import RaftTransport
+
+/// What follows from the driver's state outside of its actions: links, log lines, and the status for other threads.
+extension Engine {
+    /// What was last seen, to notice changes.
+    struct Seen {
+        var role = Core.Role.follower
+        var term: Term = 0
+        var leader: ServerID?
+        var configuration = Configuration.empty
+        var links: [ServerID] = []
+        var isRemoved = false
+        var statusTick: UInt64 = 0
+    }
+
+    /// After every step: cheap when nothing changed.
+    func observe() {
+        let core = driver.core
+        let appliedIndex = core.appliedIndex
+        if seen.term != core.term || seen.role != core.role || seen.leader != core.leaderID { noteLeadership() }
+        let followers = core.peerViews.map(\.id)
+        if seen.configuration != core.configuration || seen.links != followers { noteConfiguration(followers) }
+        noteRemoval()
+        board.update(vitals: Vitals(term: core.term, leader: leaderMember, appliedIndex: appliedIndex))
+        if driver.ticks != seen.statusTick { publishStatus() }
+    }
+
+    private var leaderMember: Member? { driver.core.leaderID.flatMap { driver.core.configuration.member($0) } }
+
+    private func noteLeadership() {
+        let core = driver.core
+        let leader = core.leaderID.map { name(of: $0) } ?? "none"
+        if core.isLeader != (seen.role == .leader) || seen.leader != core.leaderID {
+            logger.notice(
+                core.isLeader ? "leads now" : "follows now",
+                metadata: ["term": "\(core.term)", "leader": "\(leader)", "commit": "\(core.commitIndex)"]
+            )
+        } else {
+            logger.debug("term or role changed", metadata: ["term": "\(core.term)", "role": "\(core.role)"])
+        }
+        (seen.role, seen.term, seen.leader) = (core.role, core.term, core.leaderID)
+        publishStatus()
+    }
+
+    private func noteConfiguration(_ followers: [ServerID]) {
+        let configuration = driver.core.configuration
+        if seen.configuration != configuration {
+            logger.info("membership", metadata: ["now": "\(configuration)"])
+            for member in configuration.members { addressBook[member.id] = member.peerAddress }
+        }
+        seen.configuration = configuration
+        seen.links = followers
+        updateLinks()
+        publishStatus()
+    }
+
+    /// Opens links to everybody who is dealt with: the members, and who is only told of its removal or calls as a leader yet unknown.
+    func updateLinks() {
+        let core = driver.core
+        var peers: [ServerID: String] = [:]
+        if !isRemoved {
+            let ids = core.configuration.members.map(\.id) + core.peerViews.map(\.id) + callers
+            for id in ids where id != identity.serverID { peers[id] = addressBook[id] }
+        }
+        guard peers != linkedPeers else { return }
+        linkedPeers = peers
+        transport.updatePeers(peers)
+    }
+
+    private var isRemoved: Bool {
+        let core = driver.core
+        return !core.configuration.isEmpty && !core.configuration.contains(core.id)
+            && core.configurationIndex <= core.commitIndex
+    }
+
+    private func noteRemoval() {
+        guard isRemoved != seen.isRemoved else { return }
+        seen.isRemoved = isRemoved
+        if isRemoved { logger.notice("this server was removed from the cluster; it may be stopped") }
+        board.update { $0.fault = isRemoved ? "removed from the cluster" : nil }
+        updateLinks()
+    }
+
+    private func publishStatus() {
+        seen.statusTick = driver.ticks
+        let core = driver.core
+        let views = core.peerViews
+        let pace = options.tickMilliseconds
+        let peers = core.configuration.members.map { member -> NodeStatus.Peer in
+            let view = views.first { $0.id == member.id }
+            let isSelf = member.id == core.id
+            return NodeStatus.Peer(
+                member: member,
+                isVoter: core.configuration.isVoter(member.id),
+                isLeader: member.id == core.leaderID,
+                matchIndex: isSelf ? core.stableIndex : view?.match,
+                lastContactMilliseconds: isSelf ? 0 : view.map { Int($0.ticksSinceContact) * pace },
+                isHealthy: isSelf
+                    || (view.map { $0.ticksSinceContact <= core.options.electionTicks }
+                        ?? transport.isConnected(member.id)),
+                isReceivingSnapshot: view?.isReceivingSnapshot ?? false
+            )
+        }
+        board.update { status in
+            status.clusterID = identity.clusterID
+            status.role = role
+            status.term = core.term
+            status.leader = leaderMember
+            status.firstIndex = core.firstIndex
+            status.lastIndex = core.lastIndex
+            status.commitIndex = core.commitIndex
+            status.appliedIndex = core.appliedIndex
+            status.durableIndex = driver.durableIndex
+            status.snapshotIndex = driver.snapshotIndex
+            status.configuration = core.configuration
+            status.peers = peers
+            status.logBytes = store.usedBytes
+        }
+    }
+
+    private var role: NodeStatus.Role {
+        switch driver.core.role {
+        case .leader: .leader
+        case .candidate, .preCandidate: .candidate
+        case .follower: driver.core.configuration.isVoter(driver.core.id) ? .follower : .learner
+        }
+    }
+
+    func name(of peer: ServerID) -> String { driver.core.configuration.member(peer)?.name ?? peer.description }
+
+    func address(of peer: ServerID) -> String? {
+        driver.core.configuration.member(peer)?.peerAddress ?? addressBook[peer]
+    }
+}
+
+/// What the transport tells the node.
+extension Engine: PeerTransportDelegate {
+    func receive(_ messages: [Message]) { step(messages.map { .message($0) }) }
+
+    func connected(_ peer: ServerID) { logger.debug("connected", metadata: ["peer": "\(name(of: peer))"]) }
+
+    func disconnected(_ peer: ServerID) {
+        logger.debug("disconnected", metadata: ["peer": "\(name(of: peer))"])
+        step([.unreachable(peer)])
+    }
+
+    /// A leader that has just taken this server in calls before the answer to the join request has come.
+    func adopt(_ cluster: ClusterID, calledBy peer: ServerIdentity) -> Bool {
+        called(by: peer)
+        return become(partOf: cluster)
+    }
+
+    func called(by peer: ServerIdentity) {
+        guard peer.clusterID == identity.clusterID || identity.clusterID == .none else { return }
+        addressBook[peer.serverID] = peer.peerAddress
+        if !driver.core.configuration.contains(peer.serverID), !callers.contains(peer.serverID) {
+            callers.append(peer.serverID)
+            if callers.count > 64 { callers.removeFirst() }
+        }
+        updateLinks()
+    }
+
+    /// Makes the cluster durable and begins to serve. False when that failed or the server belongs to another one.
+    func become(partOf cluster: ClusterID) -> Bool {
+        if identity.clusterID == cluster { return true }
+        guard identity.clusterID == .none, committer == nil else { return false }
+        do {
+            // Nothing runs yet that this write could hold up.
+            try store.adopt(clusterID: cluster)
+        } catch {
+            fail("the cluster's identity cannot be stored: \(error)")
+            return false
+        }
+        identity = store.identity
+        transport.updateIdentity(ServerIdentity(identity))
+        logger.notice("taken into the cluster", metadata: ["cluster": "\(cluster)"])
+        run()
+        for waiter in joinWaiters { waiter(cluster) }
+        joinWaiters = []
+        return true
+    }
+}
+
+extension ServerIdentity {
+    init(_ identity: Identity) {
+        self.init(
+            serverID: identity.serverID,
+            clusterID: identity.clusterID,
+            name: identity.name,
+            peerAddress: identity.peerAddress,
+            clientAddress: identity.clientAddress
+        )
+    }
+}

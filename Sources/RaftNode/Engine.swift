@@ -1,0 +1,293 @@
+internal import DequeModule
+internal import Logging
+internal import NIOCore
+internal import Raft
+internal import RaftStorage
+internal import RaftTransport
+internal import Synchronization
+
+/// The shell around the driver: it moves bytes between the driver, the disk's threads, the links and the machine, and decides nothing.
+///
+/// Sound to share between threads because every stored variable is touched on `loop` only; entrances from elsewhere hop there first.
+final class Engine<Machine: StateMachine>: @unchecked Sendable {
+    enum Waiter {
+        case proposal(@Sendable (ProposalOutcome<Machine.Output>) -> Void)
+        case read(@Sendable (ReadOutcome) -> Void)
+        /// A transfer or a change of membership.
+        case operation(@Sendable (Outcome?) -> Void)
+    }
+
+    let loop: any EventLoop
+    let options: NodeOptions
+    let logger: Logger
+    let machine: Machine
+    let store: LogStore
+    let snapshots: SnapshotStore
+    let transport: PeerTransport
+    let inbox: Inbox<Machine.Output>
+    let board: StatusBoard
+    /// Flushes, snapshots, restores.
+    let background: WorkerThread
+    /// Reads of the log.
+    let reader: WorkerThread
+    /// Chunks of snapshots that come and go.
+    let streams: WorkerThread
+
+    var driver: Driver
+    var identity: Identity
+    var committer: GroupCommitter?
+    private var nextToken: Token = Driver.internalToken + 1
+    private var waiters: [Token: Waiter] = [:]
+    /// Commands that are committed and wait for the apply of their entry.
+    private var committed: [LogIndex: (token: Token, term: Term)] = [:]
+    /// What was applied of late, kept while the leader owes answers: an answer may come after its entry was applied.
+    private var recent: Deque<(position: LogPosition, output: Machine.Output)> = []
+    private let maxRecent = 8192
+    var tickTask: RepeatedTask?
+    private(set) var hasFailed = false
+    /// Where servers can be reached that the configuration does not name (yet, or any more).
+    var addressBook: [ServerID: String] = [:]
+    var linkedPeers: [ServerID: String] = [:]
+    var transfers: [ServerID: SnapshotTransfer] = [:]
+    var latestSnapshot: SnapshotDescriptor?
+    /// Servers that opened a link to this one and that the configuration does not name.
+    var callers: [ServerID] = []
+    var seen = Seen()
+    var joinWaiters: [@Sendable (ClusterID) -> Void] = []
+    private var isPerforming = false
+    private var backlog: Deque<Driver.Actions> = []
+
+    init(
+        loop: any EventLoop,
+        options: NodeOptions,
+        logger: Logger,
+        machine: Machine,
+        store: LogStore,
+        snapshots: SnapshotStore,
+        transport: PeerTransport,
+        board: StatusBoard,
+        driver: Driver,
+        latestSnapshot: SnapshotDescriptor?,
+        workers: Workers
+    ) {
+        self.loop = loop
+        self.options = options
+        self.logger = logger
+        self.machine = machine
+        self.store = store
+        self.snapshots = snapshots
+        self.transport = transport
+        self.inbox = Inbox(maxCount: options.maxQueuedRequests, maxBytes: options.maxQueuedBytes)
+        self.board = board
+        self.driver = driver
+        self.latestSnapshot = latestSnapshot
+        self.identity = store.identity
+        self.background = workers.background
+        self.reader = workers.reader
+        self.streams = workers.streams
+    }
+
+    /// Threads for what blocks.
+    struct Workers {
+        let background = WorkerThread(name: "kontiki-state", capacity: 64)
+        let reader = WorkerThread(name: "kontiki-read", capacity: 4096)
+        let streams = WorkerThread(name: "kontiki-snap", capacity: 4096)
+    }
+
+    // MARK: Running
+
+    /// Begins to serve: from now on the log is written, time passes and messages count.
+    func run() {
+        loop.preconditionInEventLoop()
+        guard committer == nil else { return }
+        committer = GroupCommitter(
+            store: store,
+            onPersisted: { sequence in self.loop.execute { self.step([.persisted(upTo: sequence)]) } },
+            onFailure: { error in self.loop.execute { self.fail("the log cannot be written: \(error)") } }
+        )
+        let pace = TimeAmount.milliseconds(Int64(options.tickMilliseconds))
+        tickTask = loop.scheduleRepeatedTask(initialDelay: pace, delay: pace) { _ in self.step([.tick]) }
+        observe()
+    }
+
+    func step(_ events: [Event]) {
+        guard !hasFailed, committer != nil else { return }
+        act { driver, actions in driver.step(events, into: &actions) }
+    }
+
+    /// Runs `body` on the driver and carries out what it asks for.
+    func act(_ body: (inout Driver, inout Driver.Actions) -> Void) {
+        loop.preconditionInEventLoop()
+        guard !hasFailed else { return }
+        var actions = Driver.Actions()
+        body(&driver, &actions)
+        backlog.append(actions)
+        // What an action causes at once (a completion that asks for more, say) waits its turn.
+        guard !isPerforming else { return }
+        isPerforming = true
+        while !hasFailed, let next = backlog.popFirst() { perform(next) }
+        isPerforming = false
+        observe()
+    }
+
+    /// Stops for good and says so; nothing is written, sent or answered as done after it (R6).
+    func fail(_ reason: String) {
+        guard !hasFailed else { return }
+        hasFailed = true
+        logger.critical("the node stops", metadata: ["reason": "\(reason)"])
+        tickTask?.cancel()
+        inbox.close()
+        endAllWaiters()
+        board.update { $0.fault = reason }
+        options.onFailure(reason)
+    }
+
+    // MARK: Requests
+
+    func drainInbox() {
+        let contents = inbox.take()
+        var events: [Event] = []
+        if !contents.proposals.isEmpty {
+            events.append(
+                .propose(
+                    contents.proposals.map { Proposal(token: register(.proposal($0.completion)), command: $0.command) }
+                )
+            )
+        }
+        if !contents.reads.isEmpty { events.append(.read(contents.reads.map { register(.read($0)) })) }
+        guard !hasFailed, committer != nil else {
+            endAllWaiters()
+            return
+        }
+        if !events.isEmpty { step(events) }
+    }
+
+    var hasWaiters: Bool { !waiters.isEmpty }
+
+    func register(_ waiter: Waiter) -> Token {
+        defer { nextToken += 1 }
+        waiters[nextToken] = waiter
+        return nextToken
+    }
+
+    func forget(_ token: Token) -> Waiter? { waiters.removeValue(forKey: token) }
+
+    func endAllWaiters() {
+        let all = waiters
+        waiters = [:]
+        committed = [:]
+        for waiter in all.values {
+            switch waiter {
+            case .proposal(let completion): completion(.unknown(leader: nil))
+            case .read(let completion): completion(.rejected(Rejection(.shuttingDown)))
+            case .operation(let completion): completion(nil)
+            }
+        }
+    }
+
+    // MARK: Actions
+
+    private func perform(_ actions: Driver.Actions) {
+        if let violation = actions.halt { return fail(violation.description) }
+        for write in actions.writes { committer?.submit(write) }
+        for message in actions.messages where !transport.send(message) {
+            if case .propose = message.body { act { $0.proposalNotSent(message, into: &$1) } }
+        }
+        for fetch in actions.fetches { startFetch(fetch.purpose, fetch.range, maxBytes: fetch.maxBytes) }
+        for outcome in actions.outcomes { settle(outcome) }
+        if !actions.apply.isEmpty { apply(actions.apply) }
+        for send in actions.snapshotSends { startSnapshotSend(send) }
+        if let base = actions.restore { startRestore(base) }
+        if actions.flush { startFlush() }
+        if actions.takeSnapshot { startSnapshot() }
+    }
+
+    private func apply(_ entries: [Entry]) {
+        let outputs = machine.apply(entries[...])
+        precondition(outputs.count == entries.count, "a machine answers one element for each entry")
+        let keeps = driver.core.awaitsForwardedProposals
+        if !keeps, !recent.isEmpty { recent.removeAll() }
+        var bytes = 0
+        for (entry, output) in zip(entries, outputs) {
+            bytes += entry.size
+            guard let output else { continue }
+            if keeps { keep(output, at: entry.position) }
+            if let waiting = committed.removeValue(forKey: entry.index) {
+                finish(waiting.token, .applied(output, at: entry.position))
+            }
+        }
+        let last = entries[entries.count - 1].index
+        act { $0.applied(last, bytes: bytes, unflushedBytes: machine.unflushedBytes, into: &$1) }
+    }
+
+    private func keep(_ output: Machine.Output, at position: LogPosition) {
+        if recent.count == maxRecent { recent.removeFirst() }
+        recent.append((position, output))
+    }
+
+    // MARK: Outcomes
+
+    private func settle(_ outcome: Outcome) {
+        switch outcome {
+        case .committed(let token, let position): settleCommitted(token, at: position)
+        case .readReady(let token, let index):
+            if case .read(let completion) = waiters.removeValue(forKey: token) {
+                completion(.ready(index: index, term: driver.core.term))
+            }
+        case .done(let token): settleOperation(token, outcome)
+        case .rejected(let token, let reason, let leader):
+            let rejection = Rejection(core: reason, leader: leader)
+            switch waiters[token] {
+            case .proposal: finish(token, .rejected(rejection))
+            case .read(let completion):
+                waiters[token] = nil
+                completion(.rejected(rejection))
+            case .operation, nil: settleOperation(token, outcome)
+            }
+        case .unknown(let token, let leader):
+            if case .proposal = waiters[token] {
+                finish(token, .unknown(leader: leader))
+            } else {
+                settleOperation(token, outcome)
+            }
+        }
+    }
+
+    private func settleOperation(_ token: Token, _ outcome: Outcome) {
+        if case .operation(let completion) = waiters.removeValue(forKey: token) { completion(outcome) }
+    }
+
+    private func settleCommitted(_ token: Token, at position: LogPosition) {
+        if position.index > driver.core.appliedIndex {
+            committed[position.index] = (token, position.term)
+        } else if let known = recent.last(where: { $0.position == position }) {
+            finish(token, .applied(known.output, at: position))
+        } else {
+            // Applied, but what it answered is no longer known.
+            finish(token, .unknown(leader: driver.core.leaderID))
+        }
+    }
+
+    private func finish(_ token: Token, _ outcome: ProposalOutcome<Machine.Output>) {
+        if case .proposal(let completion) = waiters.removeValue(forKey: token) { completion(outcome) }
+    }
+
+    /// A snapshot took the place of entries up to `index`: what their commands answered will not be known.
+    func abandonCommitted(upTo index: LogIndex) {
+        for (position, waiting) in committed where position <= index {
+            committed[position] = nil
+            finish(waiting.token, .unknown(leader: driver.core.leaderID))
+        }
+    }
+}
+
+extension Rejection {
+    init(core reason: RejectionReason, leader: ServerID?) {
+        switch reason {
+        case .noLeader: self.init(.noLeader, leader: leader)
+        case .transferring, .busy, .invalid: self.init(.leadershipChanging, leader: leader)
+        case .overloaded: self.init(.overloaded, leader: leader)
+        case .superseded: self.init(.superseded, leader: leader)
+        }
+    }
+}

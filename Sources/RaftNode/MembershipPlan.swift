@@ -1,0 +1,80 @@
+internal import Raft
+
+/// From what an operator asks for to the configuration that the core is to reach.
+extension Configuration {
+    /// The configuration after `request`, or what is wrong with it. This one must not be joint.
+    func target(of request: MembershipRequest) throws(OperationError) -> Configuration {
+        switch request {
+        case .add(let member): return try adding(member)
+        case .promote(let id):
+            guard let member = member(id), isLearner(id) else {
+                throw OperationError(.invalid, "server \(id) is no learner of this cluster")
+            }
+            return rebuilt(voters: voters + [id], changed: member.settled)
+        case .remove(let id):
+            guard contains(id) else { throw OperationError(.invalid, "server \(id) is no member of this cluster") }
+            guard voters != [id] else {
+                throw OperationError(.invalid, "the last voter cannot be removed; add another server first")
+            }
+            return rebuilt(voters: voters.filter { $0 != id }, without: id)
+        case .replace(let old, let new):
+            guard let member = member(new), isLearner(new) else {
+                throw OperationError(.invalid, "server \(new) is no learner of this cluster; let it join first")
+            }
+            guard contains(old) else { throw OperationError(.invalid, "server \(old) is no member of this cluster") }
+            return rebuilt(voters: voters.filter { $0 != old } + [new], without: old, changed: member.settled)
+        }
+    }
+
+    private func adding(_ member: Member) throws(OperationError) -> Configuration {
+        if let known = self.member(member.id) {
+            throw OperationError(.invalid, "server \(member.id) is a member already, as '\(known.name)'")
+        }
+        if case .replacing(let old) = member.promotion {
+            guard isVoter(old) else {
+                throw OperationError(.invalid, "the server to replace is no voter of this cluster")
+            }
+        }
+        if let other = self.member(named: member.name), member.promotion != .replacing(other.id) {
+            throw OperationError(
+                .invalid,
+                "the name '\(member.name)' belongs to server \(other.id); choose another, or join with --replace \(member.name)"
+            )
+        }
+        return Configuration(
+            voters: members.filter { voters.contains($0.id) },
+            learners: members.filter { learners.contains($0.id) } + [member]
+        )
+    }
+
+    /// The configuration in which a learner has become what its member record says; nil when that is impossible now.
+    func promoting(_ member: Member) -> Configuration? {
+        switch member.promotion {
+        case .manual: nil
+        case .voter: rebuilt(voters: voters + [member.id], changed: member.settled)
+        case .replacing(let old):
+            rebuilt(
+                voters: voters.filter { $0 != old } + [member.id],
+                without: contains(old) ? old : nil,
+                changed: member.settled
+            )
+        }
+    }
+
+    private func rebuilt(voters: [ServerID], without: ServerID? = nil, changed: Member? = nil) -> Configuration {
+        let all = members.filter { $0.id != without }.map { $0.id == changed?.id ? changed! : $0 }
+        return Configuration(
+            voters: all.filter { voters.contains($0.id) },
+            learners: all.filter { !voters.contains($0.id) }
+        )
+    }
+}
+
+extension Member {
+    /// The member once its promotion has come about.
+    fileprivate var settled: Member {
+        var member = self
+        member.promotion = .manual
+        return member
+    }
+}

@@ -1,0 +1,259 @@
+internal import Glibc
+public import Logging
+public import NIOCore
+internal import Raft
+internal import RaftStorage
+internal import RaftTransport
+
+extension RaftNode {
+    /// Opens the data directory, begins or joins a cluster where it is empty, and runs.
+    ///
+    /// Returns when the node is a part of a cluster; it may not know a leader yet. `raftLoop` is the Raft loop; it should do nothing else
+    /// that takes long. Snapshot streams use loops of `group`.
+    public static func start(
+        options: NodeOptions,
+        machine: Machine,
+        raftLoop: any EventLoop,
+        group: any EventLoopGroup,
+        logger: Logger
+    ) async throws -> RaftNode {
+        let opened = try translating { try NodeDirectory.open(options, logger: logger) }
+        do {
+            return try await start(opened, options, machine, raftLoop, group, logger)
+        } catch {
+            try? opened.store.close()
+            throw error
+        }
+    }
+
+    private static func start(
+        _ opened: NodeDirectory,
+        _ options: NodeOptions,
+        _ machine: Machine,
+        _ loop: any EventLoop,
+        _ group: any EventLoopGroup,
+        _ logger: Logger
+    ) async throws -> RaftNode {
+        let snapshots = opened.snapshots
+        try translating { try opened.reconcile(machine, schema: options.snapshotSchema, logger: logger) }
+        let core = Core(
+            id: opened.recovered.identity.serverID,
+            options: options.core,
+            seed: .random(in: .min ... .max),
+            hardState: opened.recovered.hardState,
+            base: opened.recovered.base,
+            entries: opened.recovered.entries,
+            applied: machine.durablePosition.index
+        )
+        let latest = try translating { try opened.latestSnapshot(logger: logger) }
+        let driver = Driver(
+            core: core,
+            options: options.driver,
+            snapshotIndex: latest?.position.index ?? 0,
+            snapshotBytes: Int(latest?.fileSize ?? 0)
+        )
+        let workers = Engine<Machine>.Workers()
+        let arrivals = Arrivals<Machine>()
+        let transport = PeerTransport(
+            eventLoop: loop,
+            group: group,
+            identity: ServerIdentity(opened.recovered.identity),
+            logger: logger,
+            snapshotReceiver: SnapshotInbox(snapshots: snapshots, store: opened.store) { arrivals.tell($0, from: $1) },
+            blockingExecutor: { work in if !workers.streams.submit(work) { work() } }
+        )
+        let board = StatusBoard(NodeStatus(opened.recovered, core: core, snapshotIndex: driver.snapshotIndex))
+        let engine = Engine(
+            loop: loop,
+            options: options,
+            logger: logger,
+            machine: machine,
+            store: opened.store,
+            snapshots: snapshots,
+            transport: transport,
+            board: board,
+            driver: driver,
+            latestSnapshot: latest,
+            workers: workers
+        )
+        arrivals.connect(engine)
+        do {
+            let bound = try await translating { try await engine.listen() }
+            let node = RaftNode(engine: engine, peerAddress: bound)
+            try await node.begin(as: bound)
+            return node
+        } catch {
+            await engine.shutdown()
+            throw error
+        }
+    }
+
+    private func begin(as address: String) async throws {
+        let engine = engine
+        if engine.store.identity.clusterID == .none {
+            try await engine.join()
+        } else {
+            try await engine.loop.submit { engine.run() }.get()
+        }
+    }
+
+    private static func translating<Result>(_ body: () throws -> Result) throws -> Result {
+        do {
+            return try body()
+        } catch let error as StorageError {
+            throw StartError(error)
+        }
+    }
+
+    private static func translating<Result>(_ body: () async throws -> Result) async throws -> Result {
+        do {
+            return try await body()
+        } catch let error as TransportError {
+            throw StartError(error)
+        }
+    }
+}
+
+/// The log and the snapshots of a data directory, opened and verified.
+struct NodeDirectory {
+    let store: LogStore
+    let snapshots: SnapshotStore
+    private(set) var recovered: Recovered
+
+    static func open(_ options: NodeOptions, logger: Logger) throws -> NodeDirectory {
+        let logDirectory = options.directory + "/log"
+        try makeDirectory(options.directory)
+        if try !LogStore.exists(directory: logDirectory) { try create(options, logDirectory) }
+        let (store, recovered) = try LogStore.open(directory: logDirectory)
+        let snapshots = try SnapshotStore(directory: options.directory + "/snapshots")
+        logger.info(
+            "opened the log",
+            metadata: [
+                "server": "\(recovered.identity.serverID)", "cluster": "\(recovered.identity.clusterID)",
+                "term": "\(recovered.hardState.term)", "base": "\(recovered.base.position)",
+                "entries": "\(recovered.entries.count)",
+            ]
+        )
+        return NodeDirectory(store: store, snapshots: snapshots, recovered: recovered)
+    }
+
+    /// A new server. A joining one begins with an empty configuration: it neither votes nor campaigns until it is taken in.
+    private static func create(_ options: NodeOptions, _ directory: String) throws {
+        var identity = Identity.new(
+            name: options.name,
+            peerAddress: options.peerAddress.isEmpty ? options.listenAddress : options.peerAddress,
+            clientAddress: options.clientAddress
+        )
+        var base = LogBase()
+        switch options.beginning {
+        case .mustExist:
+            throw StartError(
+                .nothingToStart,
+                """
+                \(options.directory) holds no data yet, and nothing says how to begin. \
+                For the first server of a new cluster use --bootstrap; \
+                to join a cluster use --join HOST:PORT with the peer address of any of its members.
+                """
+            )
+        case .bootstrap:
+            identity.clusterID = ClusterID(.random(in: 1 ... .max))
+            let member = Member(
+                id: identity.serverID,
+                name: identity.name,
+                peerAddress: identity.peerAddress,
+                clientAddress: identity.clientAddress
+            )
+            base.configuration = Configuration(voters: [member])
+        case .join: break
+        }
+        try LogStore.create(directory: directory, identity: identity, base: base)
+    }
+
+    /// The newest sound snapshot; damaged ones are named in the log and passed over.
+    func latestSnapshot(logger: Logger) throws -> SnapshotDescriptor? {
+        let (found, damaged) = try snapshots.scan()
+        for error in damaged {
+            logger.error("a snapshot file is damaged and not used", metadata: ["error": "\(error)"])
+        }
+        return found.first
+    }
+
+    private static func makeDirectory(_ path: String) throws {
+        var prefix = path.hasPrefix("/") ? "/" : ""
+        for part in path.split(separator: "/") {
+            prefix += (prefix.isEmpty || prefix.hasSuffix("/") ? "" : "/") + part
+            guard mkdir(prefix, 0o755) == 0 || errno == EEXIST else {
+                throw StartError(.failed, "the directory \(prefix) cannot be made: \(String(cString: strerror(errno)))")
+            }
+        }
+    }
+
+    /// Brings the machine to where the log can carry it on from: a crash may have come between taking a snapshot in and loading it.
+    func reconcile<Machine: StateMachine>(_ machine: Machine, schema: String, logger: Logger) throws {
+        let base = recovered.base
+        if machine.durablePosition.index < base.position.index {
+            logger.notice("loading the snapshot that the log begins behind", metadata: ["at": "\(base.position)"])
+            try Engine<Machine>.restore(machine, from: snapshots, at: base, schema: schema)
+        }
+        let position = machine.durablePosition
+        let term =
+            position.index == base.position.index
+            ? base.position.term : recovered.entries.first { $0.index == position.index }?.term
+        guard term == position.term else {
+            throw StartError(
+                .damaged,
+                """
+                the state stands at \(position), which is not in the log (it begins behind \(base.position) and has \
+                \(recovered.entries.count) entries): the directories do not belong together, or one of them was restored alone. \
+                Remove this server from the cluster and let it join anew with an empty data directory.
+                """
+            )
+        }
+    }
+}
+
+extension NodeStatus {
+    init(_ recovered: Recovered, core: Core, snapshotIndex: LogIndex) {
+        self.init(
+            serverID: core.id,
+            clusterID: recovered.identity.clusterID,
+            name: recovered.identity.name,
+            role: .follower,
+            term: core.term,
+            leader: nil,
+            firstIndex: core.firstIndex,
+            lastIndex: core.lastIndex,
+            commitIndex: core.commitIndex,
+            appliedIndex: core.appliedIndex,
+            durableIndex: core.appliedIndex,
+            snapshotIndex: snapshotIndex,
+            configuration: core.configuration,
+            peers: [],
+            logBytes: 0,
+            fault: nil
+        )
+    }
+}
+
+extension StartError {
+    init(_ error: StorageError) {
+        let code: Code =
+            switch error.code {
+            case .inUse: .directoryInUse
+            case .newerFormat: .newerFormat
+            case .corrupt: .damaged
+            default: .failed
+            }
+        self.init(code, error.message)
+    }
+
+    init(_ error: TransportError) {
+        let code: Code =
+            switch error.code {
+            case .addressInUse: .addressInUse
+            case .invalidAddress: .invalidAddress
+            default: .failed
+            }
+        self.init(code, error.description)
+    }
+}
