@@ -241,7 +241,8 @@ extension TransportCore {
         if let expected = hello.expected, expected != identity.serverID {
             return HandshakeRefusal(.wrongServer, "this is server \(identity.serverID), not \(expected)")
         }
-        guard caller.serverID != identity.serverID else {
+        // A server that is told to join through itself shall hear who it is.
+        guard hello.purpose == .control || caller.serverID != identity.serverID else {
             return HandshakeRefusal(.sameServer, "the caller bears the identity of this server, \(identity.serverID)")
         }
         guard !isShutDown, !blocked.contains(caller.serverID) else {
