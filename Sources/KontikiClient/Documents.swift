@@ -1,0 +1,127 @@
+internal import FoundationEssentials
+internal import NIOCore
+internal import NIOFoundationCompat
+
+/// A problem document (RFC 9457) as nodes answer it.
+struct Problem: Decodable {
+    var type: String?
+    var title: String?
+    var detail: String?
+    var outcome: ClientError.Outcome?
+    var retryable: Bool?
+
+    /// Turns an answer of 400 and above into the error that it stands for.
+    static func error(from response: KontikiClient.Response, isRead: Bool) -> ClientError {
+        let problem = try? JSONDecoder().decode(Problem.self, from: Data(buffer: response.body))
+        let code: ClientError.Code =
+            switch response.status {
+            case 412: .preconditionFailed
+            case 413: .tooLarge
+            case 429, 503, 507: .unavailable
+            case 504: .timedOut
+            case 400..<500: .refused
+            default: problem == nil ? .badAnswer : .unavailable
+            }
+        let fallback: ClientError.Outcome = response.status >= 500 && !isRead ? .unknown : .notExecuted
+        return ClientError(
+            code,
+            outcome: isRead ? .notExecuted : problem?.outcome ?? fallback,
+            status: response.status,
+            problemType: problem?.type,
+            endpoint: response.endpoint.url,
+            problem?.detail ?? problem?.title ?? "the answer is no problem document of a Kontiki node"
+        )
+    }
+}
+
+/// Bytes that travel as text under one name, or as base64 under another.
+private func bytes(_ text: String?, _ base64: String?) -> [UInt8]? {
+    if let text { return Array(text.utf8) }
+    return base64.flatMap { Data(base64Encoded: $0) }.map { Array($0) }
+}
+
+struct ItemDocument: Decodable {
+    var key: String?
+    var keyBase64: String?
+    var value: String?
+    var valueBase64: String?
+    var contentType: String?
+    var createRevision: UInt64
+    var modRevision: UInt64
+    var version: UInt64
+
+    enum CodingKeys: String, CodingKey {
+        case key
+        case keyBase64 = "key_base64"
+        case value
+        case valueBase64 = "value_base64"
+        case contentType = "content_type"
+        case createRevision = "create_revision"
+        case modRevision = "mod_revision"
+        case version
+    }
+
+    var item: Item? {
+        guard let key = bytes(key, keyBase64) else { return nil }
+        return Item(
+            key: Key(bytes: key),
+            value: bytes(value, valueBase64) ?? [],
+            contentType: contentType,
+            createRevision: createRevision,
+            modifyRevision: modRevision,
+            version: version
+        )
+    }
+}
+
+struct ListDocument: Decodable {
+    var revision: UInt64
+    var items: [ItemDocument]
+    var cursor: String?
+    var more: Bool
+}
+
+struct PutDocument: Decodable {
+    var revision: UInt64
+    var created: Bool
+}
+
+struct DeleteDocument: Decodable {
+    var revision: UInt64
+    var deleted: Int
+}
+
+struct MembersDocument: Decodable {
+    var members: [ClusterMember]
+}
+
+/// What a change of the membership, or a transfer, is asked with.
+struct MemberRequest: Encodable {
+    var name: String?
+    var addr: String?
+    var to: String?
+
+    func encoded() throws(ClientError) -> [UInt8] {
+        do {
+            return Array(try JSONEncoder().encode(self))
+        } catch {
+            throw ClientError(.invalidArgument, "the request cannot be written as JSON: \(error)")
+        }
+    }
+}
+
+extension KontikiClient.Response {
+    func decoded<Document: Decodable>(_: Document.Type) throws(ClientError) -> Document {
+        do {
+            return try JSONDecoder().decode(Document.self, from: Data(buffer: body))
+        } catch {
+            throw ClientError(
+                .badAnswer,
+                outcome: .executed,
+                status: status,
+                endpoint: endpoint.url,
+                "the answer is not what a Kontiki node says: \(error)"
+            )
+        }
+    }
+}

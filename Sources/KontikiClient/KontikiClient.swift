@@ -1,0 +1,213 @@
+internal import AsyncHTTPClient
+internal import NIOCore
+internal import NIOHTTP1
+internal import NIOPosix
+internal import Synchronization
+
+/// A client of a Kontiki cluster: knows several nodes, prefers the leader, and tries again what is safe to try again.
+///
+/// ```swift
+/// let client = try KontikiClient(endpoints: ["http://localhost:8001", "http://localhost:8002"])
+/// try await client.put("hello", Array("world".utf8))
+/// let item = try await client.get("hello")
+/// await client.shutdown()
+/// ```
+///
+/// Reads are repeated on any failure of a node. Writes are repeated only when it is certain that they were not executed (the
+/// node says so, or no connection came about), unless ``Options/retriesUnknownWrites`` allows more. Every error carries its
+/// ``ClientError/outcome``. Call ``shutdown()`` before the last reference goes.
+public final class KontikiClient: Sendable {
+    /// How long and how a client tries.
+    public struct Options: Sendable {
+        /// The time for one attempt at one node.
+        public var attemptTimeout: Duration = .seconds(5)
+        /// The time for a request with all its attempts. Zero: one attempt.
+        public var totalTimeout: Duration = .seconds(15)
+        /// Repeat unconditional writes whose outcome is unknown, too. They are then executed at least once: right for a
+        /// program that is the only writer of its keys, as an import is.
+        public var retriesUnknownWrites = false
+        /// The largest answer that is taken in, in bytes.
+        public var maximumAnswerBytes = 256 << 20
+        /// Connections to one node at a time.
+        public var connectionsPerNode = 64
+
+        public init() {}
+    }
+
+    let endpoints: [Endpoint]
+    let options: Options
+    private let http: HTTPClient
+    /// The endpoint that answered last.
+    private let preferred = Mutex(0)
+
+    /// - Parameter endpoints: `http://host:port` or `host:port` of at least one node; the more, the better a failure is borne.
+    /// - Throws: `invalidArgument`.
+    public init(endpoints: [String], options: Options = Options()) throws(ClientError) {
+        var parsed: [Endpoint] = []
+        for text in endpoints { parsed.append(try Endpoint(parsing: text)) }
+        guard !parsed.isEmpty else {
+            throw ClientError(.invalidArgument, "no endpoint given; give at least one like http://localhost:8001")
+        }
+        self.endpoints = parsed
+        self.options = options
+        var configuration = HTTPClient.Configuration()
+        configuration.redirectConfiguration = .disallow
+        configuration.timeout.connect = .init(min(options.attemptTimeout, .seconds(2)))
+        configuration.connectionPool.retryConnectionEstablishment = false
+        configuration.connectionPool.concurrentHTTP1ConnectionsPerHostSoftLimit = options.connectionsPerNode
+        configuration.connectionPool.idleTimeout = .seconds(20)
+        configuration.httpVersion = .http1Only
+        self.http = HTTPClient(eventLoopGroupProvider: .singleton, configuration: configuration)
+    }
+
+    /// Ends all connections. Nothing may be asked afterwards.
+    public func shutdown() async {
+        // It fails only when it is called twice, and then there is nothing left to do.
+        try? await http.shutdown()
+    }
+
+    // MARK: Attempts
+
+    struct Request: Sendable {
+        var method: HTTPMethod
+        /// Path and query, percent-encoded.
+        var target: String
+        var headers: [(String, String)] = []
+        var body: [UInt8]?
+        /// Doing it twice is as good as doing it once.
+        var isIdempotent = false
+
+        var isRead: Bool { method == .GET || method == .HEAD }
+    }
+
+    struct Response: Sendable {
+        var status: Int
+        var headers: HTTPHeaders
+        var body: ByteBuffer
+        var endpoint: Endpoint
+
+        func number(_ header: String) -> UInt64 { headers.first(name: header).flatMap { UInt64($0) } ?? 0 }
+    }
+
+    /// Asks node after node until one answers for good or the time is up.
+    ///
+    /// - Throws: also for every answer of 400 and above but those in `accepted`.
+    func perform(_ request: Request, accepting accepted: Set<Int> = []) async throws(ClientError) -> Response {
+        let clock = ContinuousClock()
+        let start = clock.now
+        var position = preferred.withLock { $0 }
+        var attempt = 0
+        while true {
+            let left = options.totalTimeout - (clock.now - start)
+            let timeout = options.totalTimeout == .zero ? options.attemptTimeout : min(options.attemptTimeout, left)
+            let failure: ClientError
+            do throws(ClientError) {
+                let response = try await attemptOnce(request, at: endpoints[position], timeout: timeout, accepted)
+                preferred.withLock { [position] in $0 = position }
+                return response
+            } catch {
+                failure = error
+            }
+            attempt += 1
+            let pause = backoff(afterAttempt: attempt)
+            guard mayRepeat(request, after: failure), options.totalTimeout - (clock.now - start) > pause else {
+                throw failure
+            }
+            position = (position + 1) % endpoints.count
+            do {
+                try await Task.sleep(for: pause)
+            } catch {
+                throw ClientError(.cancelled, outcome: failure.outcome, "the request was cancelled")
+            }
+        }
+    }
+
+    /// Nothing until every node was asked once, then more with every round, up to half a second.
+    private func backoff(afterAttempt attempt: Int) -> Duration {
+        let rounds = attempt / endpoints.count
+        guard rounds > 0 else { return .zero }
+        let bound = min(500, 20 << min(rounds - 1, 5))
+        return .milliseconds(Int.random(in: bound / 2...bound))
+    }
+
+    private func mayRepeat(_ request: Request, after failure: ClientError) -> Bool {
+        switch failure.code {
+        case .unavailable, .timedOut, .connectionLost:
+            request.isRead || failure.outcome == .notExecuted
+                || (options.retriesUnknownWrites && request.isIdempotent && failure.outcome == .unknown)
+        default: false
+        }
+    }
+
+    private func attemptOnce(
+        _ request: Request,
+        at endpoint: Endpoint,
+        timeout: Duration,
+        _ accepted: Set<Int>
+    ) async throws(ClientError) -> Response {
+        var message = HTTPClientRequest(url: endpoint.url + request.target)
+        message.method = request.method
+        for (name, value) in request.headers { message.headers.add(name: name, value: value) }
+        if let body = request.body { message.body = .bytes(ByteBuffer(bytes: body)) }
+        let response: Response
+        do {
+            let answer = try await http.execute(message, timeout: TimeAmount(timeout))
+            response = Response(
+                status: Int(answer.status.code),
+                headers: answer.headers,
+                body: try await answer.body.collect(upTo: options.maximumAnswerBytes),
+                endpoint: endpoint
+            )
+        } catch {
+            throw Self.translate(error, request, endpoint)
+        }
+        guard response.status >= 400, !accepted.contains(response.status) else { return response }
+        throw Problem.error(from: response, isRead: request.isRead)
+    }
+
+    private static func translate(_ error: any Error, _ request: Request, _ endpoint: Endpoint) -> ClientError {
+        let unsure: ClientError.Outcome = request.isRead ? .notExecuted : .unknown
+        switch error {
+        case is CancellationError:
+            return ClientError(.cancelled, outcome: unsure, endpoint: endpoint.url, "the request was cancelled")
+        case let error as NIOConnectionError:
+            let reason = error.connectionErrors.first.map { "\($0.error)" } ?? "its name could not be resolved"
+            return ClientError(.unavailable, endpoint: endpoint.url, "\(endpoint) cannot be reached: \(reason)")
+        case let error as HTTPClientError:
+            return translate(error, unsure, endpoint)
+        case is NIOTooManyBytesError:
+            return ClientError(.badAnswer, outcome: unsure, endpoint: endpoint.url, "the answer is too large")
+        default:
+            return ClientError(
+                .connectionLost,
+                outcome: unsure,
+                endpoint: endpoint.url,
+                "the connection to \(endpoint) was lost: \(error)"
+            )
+        }
+    }
+
+    private static func translate(
+        _ error: HTTPClientError,
+        _ unsure: ClientError.Outcome,
+        _ endpoint: Endpoint
+    ) -> ClientError {
+        switch error {
+        case .cancelled:
+            ClientError(.cancelled, outcome: unsure, endpoint: endpoint.url, "the request was cancelled")
+        case .connectTimeout:
+            ClientError(.unavailable, endpoint: endpoint.url, "\(endpoint) takes no connection within the time")
+        case .invalidURL, .emptyHost, .emptyScheme:
+            ClientError(.invalidArgument, endpoint: endpoint.url, "\(endpoint) is no usable endpoint")
+        case .deadlineExceeded, .readTimeout:
+            ClientError(.timedOut, outcome: unsure, endpoint: endpoint.url, "\(endpoint) gave no answer in time")
+        default:
+            ClientError(
+                .connectionLost,
+                outcome: unsure,
+                endpoint: endpoint.url,
+                "the connection to \(endpoint) was lost: \(error)"
+            )
+        }
+    }
+}

@@ -1,0 +1,143 @@
+/// A key: 1–480 bytes, often text.
+public struct Key: Hashable, Comparable, Sendable, ExpressibleByStringLiteral, CustomStringConvertible {
+    public var bytes: [UInt8]
+
+    public init(bytes: [UInt8]) { self.bytes = bytes }
+
+    public init(_ text: String) { self.bytes = Array(text.utf8) }
+
+    public init(stringLiteral value: String) { self.init(value) }
+
+    /// Bytewise, as the store orders keys.
+    public static func < (left: Key, right: Key) -> Bool { left.bytes.lexicographicallyPrecedes(right.bytes) }
+
+    public var description: String { String(decoding: bytes, as: UTF8.self) }
+}
+
+/// What a read may answer from.
+public enum Consistency: String, Sendable, CaseIterable {
+    /// Linearizable: at least as new as every write acknowledged before the read began.
+    case strong
+    /// From the asked node's state, at once, with or without a leader.
+    case stale
+}
+
+/// Under what condition a write takes place.
+public enum Condition: Hashable, Sendable {
+    /// The key's modify revision is this one.
+    case revision(UInt64)
+    /// The key does not exist.
+    case absent
+}
+
+/// A key with its value and its history in numbers.
+public struct Item: Hashable, Sendable {
+    public var key: Key
+    public var value: [UInt8]
+    public var contentType: String?
+    /// The store's revision that created the key.
+    public var createRevision: UInt64
+    /// The store's revision that last changed the key.
+    public var modifyRevision: UInt64
+    /// How often the key was written since it was created; 1 for a new one.
+    public var version: UInt64
+
+    public init(
+        key: Key,
+        value: [UInt8],
+        contentType: String?,
+        createRevision: UInt64,
+        modifyRevision: UInt64,
+        version: UInt64
+    ) {
+        self.key = key
+        self.value = value
+        self.contentType = contentType
+        self.createRevision = createRevision
+        self.modifyRevision = modifyRevision
+        self.version = version
+    }
+}
+
+/// What a put did.
+public struct PutResult: Hashable, Sendable {
+    /// The store's revision of the write.
+    public var revision: UInt64
+    /// The key did not exist before.
+    public var created: Bool
+}
+
+/// A part of a listing, in the order of keys.
+public struct Page: Hashable, Sendable {
+    /// The store's revision that the page shows.
+    public var revision: UInt64
+    public var items: [Item]
+    /// Where the next page begins; nil on the last.
+    public var cursor: String?
+}
+
+/// What a node says of itself and of the cluster.
+public struct NodeStatus: Hashable, Sendable, Codable {
+    public struct Leader: Hashable, Sendable, Codable {
+        /// The name of the leader.
+        public var id: String
+        /// `host:port` for peers.
+        public var addr: String
+        /// Where it takes clients.
+        public var http: String
+    }
+
+    /// The name of the node.
+    public var id: String
+    public var serverID: String
+    public var clusterID: String
+    /// `leader`, `follower`, `candidate` or `learner`.
+    public var role: String
+    public var term: UInt64
+    public var leader: Leader?
+    public var firstIndex: UInt64
+    public var lastIndex: UInt64
+    public var commitIndex: UInt64
+    public var appliedIndex: UInt64
+    public var snapshotIndex: UInt64
+    public var revision: UInt64
+
+    enum CodingKeys: String, CodingKey {
+        case id
+        case serverID = "server_id"
+        case clusterID = "cluster_id"
+        case role, term, leader
+        case firstIndex = "first_index"
+        case lastIndex = "last_index"
+        case commitIndex = "commit_index"
+        case appliedIndex = "applied_index"
+        case snapshotIndex = "snapshot_index"
+        case revision
+    }
+}
+
+/// A server of the cluster as the asked node knows it.
+public struct ClusterMember: Hashable, Sendable, Codable {
+    /// The operator's name for it.
+    public var id: String
+    public var serverID: String
+    /// `host:port` for peers.
+    public var addr: String
+    /// Where it takes clients.
+    public var http: String
+    /// `voter` or `learner`.
+    public var suffrage: String
+    public var leader: Bool
+    public var matchIndex: UInt64?
+    public var lastContactMilliseconds: Int?
+    public var healthy: Bool
+
+    enum CodingKeys: String, CodingKey {
+        case id
+        case serverID = "server_id"
+        case addr, http, suffrage, leader
+        case matchIndex = "match_index"
+        case lastContactMilliseconds = "last_contact_ms"
+        case healthy
+    }
+}
