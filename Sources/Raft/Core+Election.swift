@@ -1,8 +1,11 @@
 /// Elections: pre-vote, vote, terms, and who may lead.
 extension Core {
     /// A server campaigns by its latest appended membership (R16), not while its disk hangs (R19) or a snapshot is being installed.
+    ///
+    /// One whose removal is not known to be committed campaigns as well, without counting its own vote: it may be the only one
+    /// whose log is long enough, and its vote may be needed where the removal has not arrived (Raft dissertation §4.2.2).
     var mayCampaign: Bool {
-        configuration.isVoter(id) && !storageStalled && restoring == nil
+        log.hasVoter(id, inForceSince: commitIndex) && !storageStalled && restoring == nil
     }
 
     // MARK: Campaigns

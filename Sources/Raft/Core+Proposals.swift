@@ -143,6 +143,11 @@ struct ProposalTracker: Hashable, Sendable {
         forwarded.removeAll { $0.tick < bound }
     }
 
+    mutating func abandonTracked(leader: ServerID?, into effects: inout Effects) {
+        for item in tracked { effects.outcomes.append(.unknown(item.token, leader: leader)) }
+        tracked = []
+    }
+
     /// What stands at or below `commit` has its outcome: committed where the term agrees, superseded where it does not. A truncated
     /// entry alone proves nothing, another server may still commit it; but behind a committed entry of a later term nothing of an
     /// earlier term can ever come, for terms do not go back in a log.

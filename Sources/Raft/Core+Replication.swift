@@ -182,8 +182,13 @@ extension Core {
     mutating func commit(upTo index: LogIndex, into effects: inout Effects) {
         guard index > commitIndex else { return }
         guard index <= log.lastIndex else { return halt("commit \(index) beyond the log's end \(log.lastIndex)") }
+        let isConfigurationNews = log.configurationIndex > commitIndex && log.configurationIndex <= index
         commitIndex = index
         proposals.resolve(commit: index, leader: leaderID, log: log, into: &effects)
+        if isConfigurationNews, !configuration.contains(id) {
+            // Nobody will tell a removed server what becomes of the rest.
+            proposals.abandonTracked(leader: leaderID == id ? nil : leaderID, into: &effects)
+        }
     }
 }
 

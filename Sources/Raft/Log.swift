@@ -59,6 +59,15 @@ struct Log: Hashable, Sendable {
         return configurations.last { $0.index <= index }!.configuration  // the base's own is always there
     }
 
+    /// Whether `id` votes in the configuration in force at `index` or in any newer one.
+    func hasVoter(_ id: ServerID, inForceSince index: LogIndex) -> Bool {
+        for item in configurations.reversed() {
+            if item.configuration.isVoter(id) { return true }
+            if item.index <= index { return false }
+        }
+        return false
+    }
+
     /// The last index of a piece that begins at `first` and holds at most `bytes`, but at least one entry.
     func lastIndex(from first: LogIndex, bytes: Int, count: Int) -> (last: LogIndex, bytes: Int) {
         precondition(first > base.index && first <= lastIndex)

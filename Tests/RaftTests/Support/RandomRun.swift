@@ -186,12 +186,15 @@ struct RandomRun {
                     !configuration.contains($0.id) || $0.applied >= position.index
                 }
                 if isDone, !configuration.isJoint, core.hasCommittedInTerm,
-                    cluster.tokens.open(in: cluster.servers).isEmpty
+                    cluster.tokens.open(in: cluster.servers.filter { configuration.contains($0.id) }).isEmpty
                 {
                     return
                 }
             case .some(.some): goal = try cluster.propose(leader.id).first
-            case .some(nil): break
+            case .some(nil):
+                // A server that was removed may never learn what became of it.
+                let asked = cluster.tokens.asked[Int(goal!) - 1].server
+                if !core.configuration.contains(asked) { goal = try cluster.propose(leader.id).first }
             }
         }
         throw Broken("no progress after healing: \(stuck(goal))")
