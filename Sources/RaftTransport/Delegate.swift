@@ -1,12 +1,13 @@
 package import Raft
 
-/// Runs blocking work off the event loops, on any thread. It must run every piece of work, or the process must be ending.
+/// Runs blocking work off the event loops, on any thread. It must run every piece of work, or the process must be
+/// ending.
 package typealias BlockingExecutor = @Sendable (_ work: @escaping @Sendable () -> Void) -> Void
 
 /// What a transport tells its owner. All of it is called on the transport's event loop and must not block.
 package protocol PeerTransportDelegate: AnyObject, Sendable {
-    /// Messages in the order of their connection, in one batch for what one read brought. Sender and receiver have been checked
-    /// against the handshake.
+    /// Messages in the order of their connection, in one batch for what one read brought. Sender and receiver have
+    /// been checked against the handshake.
     func receive(_ messages: [Message])
 
     /// Both lanes to the peer are up.
@@ -15,8 +16,13 @@ package protocol PeerTransportDelegate: AnyObject, Sendable {
     /// A lane to the peer has gone down after ``connected(_:)``.
     func disconnected(_ peer: ServerID)
 
-    /// A member of a cluster calls this server, by its identity, while it belongs to none. True adopts the cluster: the identity of
-    /// the transport changes; the delegate sees to it that it is durable before it promises anything. False refuses for now.
+    /// A server of the same cluster opened a link for messages, and there is no link to it: a leader that this server
+    /// has not heard of yet, say, whose appends want answers.
+    func called(by peer: ServerIdentity)
+
+    /// A member of a cluster calls this server, by its identity, while it belongs to none. True adopts the cluster:
+    /// the identity of the transport changes; the delegate sees to it that it is durable before it promises anything.
+    /// False refuses for now.
     func adopt(_ cluster: ClusterID, calledBy peer: ServerIdentity) -> Bool
 
     /// Answers a control request other than `identify`. `reply` is called once, from any thread.
@@ -31,6 +37,8 @@ extension PeerTransportDelegate {
     package func connected(_ peer: ServerID) {}
 
     package func disconnected(_ peer: ServerID) {}
+
+    package func called(by peer: ServerIdentity) {}
 
     package func adopt(_ cluster: ClusterID, calledBy peer: ServerIdentity) -> Bool { false }
 
@@ -69,8 +77,8 @@ package enum SnapshotVerdict: Hashable, Sendable {
     case refused(String)
 }
 
-/// Takes snapshots of peers in. Everything here and in ``SnapshotSink`` is called through the blocking executor, one call at a time
-/// for the whole transport.
+/// Takes snapshots of peers in. Everything here and in ``SnapshotSink`` is called through the blocking executor, one
+/// call at a time for the whole transport.
 package protocol SnapshotReceiver: Sendable {
     func begin(_ offer: SnapshotOffer, from peer: ServerIdentity) throws -> SnapshotAdmission
 }

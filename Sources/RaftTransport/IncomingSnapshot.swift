@@ -190,7 +190,8 @@ extension IncomingSnapshot {
     }
 }
 
-/// Holds a sink to its contract: nothing behind a failure, and one end. Its calls come one at a time, through `SerialWork`.
+/// Holds a sink to its contract: nothing behind a failure, and one end. Its calls come one at a time, through
+/// `SerialWork`.
 private final class GuardedSink: Sendable {
     private let sink: any SnapshotSink
     private let isOver = Mutex(false)

@@ -4,7 +4,8 @@ package import NIOCore
 package struct TransportLimits: Sendable {
     /// The largest frame body that is sent or taken on message links.
     package var maximumFrameBytes = 64 << 20
-    /// What may wait on the lane for appends and proposals of one peer. A single larger message passes when nothing waits.
+    /// What may wait on the lane for appends and proposals of one peer. A single larger message passes when nothing
+    /// waits.
     package var bulkQueueBytes = 32 << 20
     package var bulkQueueMessages = 8192
     /// What may wait on the lane for heartbeats, votes, reads and answers of one peer.

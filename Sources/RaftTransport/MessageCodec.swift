@@ -32,7 +32,8 @@ package enum MessageCodec {
         }
     }
 
-    /// Writes `message` at the end of `buffer`. An append's entries must be contiguous (R25): their indexes are not sent.
+    /// Writes `message` at the end of `buffer`. An append's entries must be contiguous (R25): their indexes are not
+    /// sent.
     package static func encode(_ message: Message, into buffer: inout ByteBuffer) {
         func begin(_ kind: Kind) {
             buffer.write(format)

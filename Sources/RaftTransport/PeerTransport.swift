@@ -6,9 +6,9 @@ internal import Synchronization
 /// The framed, checksummed TCP links between a server and its peers.
 ///
 /// Each server opens two connections to each peer and sends messages only on these: one *urgent* for whatever is small,
-/// one *bulk* for appends and forwarded proposals, so that a heartbeat never waits behind data. Message links run on one
-/// event loop, the Raft loop; methods marked “event loop only” must be called on it, so no message ever changes threads.
-/// ``shutdown()`` must be called before the last reference goes.
+/// one *bulk* for appends and forwarded proposals, so that a heartbeat never waits behind data. Message links run on
+/// one event loop, the Raft loop; methods marked “event loop only” must be called on it, so no message ever changes
+/// threads. ``shutdown()`` must be called before the last reference goes.
 package final class PeerTransport: Sendable {
     /// What snapshot streams and control requests need on other loops.
     private final class Shared: Sendable {
@@ -106,14 +106,15 @@ package final class PeerTransport: Sendable {
     /// This server's identity in the handshakes from now on, say when it was taken into a cluster. Event loop only.
     package func updateIdentity(_ identity: ServerIdentity) { core.value.identity = identity }
 
-    /// Opens links to servers that are new or have another address (`host:port`), and closes those to servers that are not
-    /// named. This server itself may be among them. Event loop only.
+    /// Opens links to servers that are new or have another address (`host:port`), and closes those to servers that
+    /// are not named. This server itself may be among them. Event loop only.
     package func updatePeers(_ peers: [ServerID: String]) { core.value.updatePeers(peers) }
 
     /// Hands a message to the connection for its kind. Event loop only.
     ///
     /// It leaves with the next ``flush()``, at the latest at the end of the loop's tick. It is sent at most once.
-    /// - Returns: false when it was dropped, because no connection is up or a bound is reached: it was certainly not sent.
+    /// - Returns: false when it was dropped, because no connection is up or a bound is reached: it was certainly not
+    ///   sent.
     package func send(_ message: Message) -> Bool { core.value.send(message) }
 
     /// Writes what was sent since the last time. Event loop only.
@@ -142,11 +143,11 @@ extension PeerTransport {
     ///
     /// - Parameters:
     ///   - address: `host:port` of the peer.
-    ///   - read: answers between 1 and `maxBytes` bytes at an offset; called through the blocking executor, one call at a
-    ///     time for a transfer.
+    ///   - read: answers between 1 and `maxBytes` bytes at an offset; called through the blocking executor, one call
+    ///     at a time for a transfer.
     ///   - bytesPerSecond: a bound on the rate, nil for none.
-    ///   - completion: called once, on an event loop of the group (or, after ``shutdown()``, at once). Success means that
-    ///     the receiver has accepted the whole.
+    ///   - completion: called once, on an event loop of the group (or, after ``shutdown()``, at once). Success means
+    ///     that the receiver has accepted the whole.
     /// - Returns: a handle to cancel the transfer with.
     @discardableResult
     package func sendSnapshot(
@@ -223,8 +224,8 @@ extension PeerTransport {
     /// Asks a server a question. Any thread.
     ///
     /// - Parameter address: `host:port`.
-    /// - Throws: `unreachable`, `timedOut`, `disconnected`, `handshakeRefused` or `protocolViolation`. After `timedOut` or
-    ///   `disconnected` the request may have been carried out.
+    /// - Throws: `unreachable`, `timedOut`, `disconnected`, `handshakeRefused` or `protocolViolation`. After
+    ///   `timedOut` or `disconnected` the request may have been carried out.
     package func control(
         _ request: ControlRequest,
         at address: String,

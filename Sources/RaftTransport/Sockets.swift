@@ -4,7 +4,8 @@ internal import NIOPosix
 
 /// Socket options by number, and how connections are opened.
 enum Sockets {
-    /// What every connection of a transport sets: small frames leave at once, and a host that is gone is noticed in seconds.
+    /// What every connection of a transport sets: small frames leave at once, and a host that is gone is noticed in
+    /// seconds.
     static func options(_ limits: TransportLimits) -> [(ChannelOptions.Types.SocketOption, Int)] {
         var options: [(ChannelOptions.Types.SocketOption, Int)] = [
             (.init(level: .tcp, name: .tcp_nodelay), 1),

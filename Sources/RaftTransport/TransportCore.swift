@@ -111,12 +111,13 @@ final class TransportCore {
 
     func updatePeers(_ peers: [ServerID: String]) {
         guard !isShutDown else { return }
+        var lost: [ServerID] = []
         for (id, link) in links {
             if let text = peers[id], (try? PeerAddress(parsing: text)) == link.address { continue }
             links[id] = nil
             link.urgent.close()
             link.bulk.close()
-            if link.isConnected { delegate?.disconnected(id) }
+            if link.isConnected { lost.append(id) }
         }
         for (id, text) in peers where id != identity.serverID && links[id] == nil {
             do {
@@ -133,6 +134,8 @@ final class TransportCore {
                 logger.error("a peer cannot be reached", metadata: ["peer": "\(id)", "reason": "\(error)"])
             }
         }
+        // Last, because the delegate may name other peers in its answer.
+        for id in lost { delegate?.disconnected(id) }
     }
 
     func isConnected(_ peer: ServerID) -> Bool {
@@ -263,12 +266,15 @@ extension TransportCore {
         return nil
     }
 
-    /// The handshake of an accepted connection is over; a newer connection of the same kind takes the place of the older.
+    /// The handshake of an accepted connection is over; a newer connection of the same kind takes the place of the
+    /// older.
     func welcomed(_ connection: AcceptedConnection, _ hello: Handshake.Hello) {
         handshaking.removeAll { $0 === connection }
         guard let key = connection.key else { return }
         incoming.updateValue(connection, forKey: key)?.close()
-        guard key.purpose != .snapshot, let link = links[key.peer] else { return }
+        guard key.purpose != .snapshot else { return }
+        if links[key.peer] == nil { delegate?.called(by: hello.sender) }
+        guard let link = links[key.peer] else { return }
         link.urgent.peerAppeared()
         link.bulk.peerAppeared()
     }

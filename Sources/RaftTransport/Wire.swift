@@ -11,8 +11,8 @@ package struct WireError: Error, Hashable, Sendable, CustomStringConvertible {
     static let trailing = WireError("there are bytes behind the end")
 }
 
-/// Reads the little-endian forms of the protocol. Every read is checked; nothing traps, and nothing is allocated beyond what
-/// the bytes at hand can fill. It must not outlive the closure that lent it its bytes.
+/// Reads the little-endian forms of the protocol. Every read is checked; nothing traps, and nothing is allocated
+/// beyond what the bytes at hand can fill. It must not outlive the closure that lent it its bytes.
 struct WireReader {
     private let bytes: UnsafeRawBufferPointer
     private var offset = 0

@@ -79,11 +79,13 @@ struct CodecTests {
         #expect(throws: WireError.self) { try MessageCodec.decode(buffer) }
     }
 
-    @Test("Random changes of the bytes give a message or an error and never trap", arguments: 1...8)
-    func mutations(_ seed: UInt64) {
+    @Test("Random changes of the bytes give a message or an error and never trap", arguments: 1...4)
+    func mutations(_ seed: UInt64) async {
         var random = SeededGenerator(state: seed)
         var read = 0
-        for _ in 0..<2000 {
+        for _ in 0..<1000 {
+            // The other tests wait for their turn on the same few threads.
+            await Task.yield()
             var bytes = Array(Self.encoded(Self.bodies.randomElement(using: &random)!).readableBytesView)
             mutate(&bytes, &random)
             if let decoded = try? MessageCodec.decode(ByteBuffer(bytes: bytes)) {
@@ -97,7 +99,7 @@ struct CodecTests {
     }
 
     @Test("Random changes of a handshake or a control frame never trap", arguments: 1...4)
-    func otherMutations(_ seed: UInt64) throws {
+    func otherMutations(_ seed: UInt64) async {
         var random = SeededGenerator(state: seed)
         let member = Member(id: ServerID(9), name: "x", peerAddress: "h:1", promotion: .replacing(ServerID(3)))
         var request = ByteBuffer()
@@ -106,7 +108,8 @@ struct CodecTests {
         ControlCodec.encode(.identity(identity(4)), into: &response)
         let hello = Handshake.Hello(purpose: .control, sender: identity(3), expected: ServerID(4)).encode()
         let reply = Handshake.Reply(refusal: HandshakeRefusal(.busy, "later"), sender: identity(4)).encode()
-        for _ in 0..<1000 {
+        for _ in 0..<500 {
+            await Task.yield()
             for (index, original) in [request, response, hello, reply].enumerated() {
                 var bytes = Array(original.readableBytesView)
                 mutate(&bytes, &random)

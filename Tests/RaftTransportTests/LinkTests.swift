@@ -112,6 +112,22 @@ struct LinkTests {
         }
     }
 
+    @Test("The delegate hears who calls without a link to it, and what the caller says is delivered")
+    func unknownCaller() async throws {
+        let (a, b) = (try await Node(1), try await Node(2))
+        try await with(a, b) {
+            try await a.link(to: b)
+            try await linked((a, b))
+            try await eventually { !b.recorder.state.withLock { $0.callers.isEmpty } }
+            #expect(b.recorder.state.withLock { $0.callers.allSatisfy { $0 == identity(1) } })
+            #expect(try await a.send(heartbeat(1, 2, round: 1)))
+            try await eventually { b.recorder.messages.count == 1 }
+            try await b.link(to: a)
+            try await linked((b, a))
+            #expect(a.recorder.state.withLock { $0.callers.isEmpty })
+        }
+    }
+
     @Test("A peer that moves is followed, one that leaves is let go")
     func moves() async throws {
         let (a, b, moved) = (try await Node(1), try await Node(2), try await Node(2))

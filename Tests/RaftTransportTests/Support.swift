@@ -54,6 +54,7 @@ final class Recorder: PeerTransportDelegate {
         var messages: [Message] = []
         var batches = 0
         var links: [String] = []
+        var callers: [ServerIdentity] = []
         var adopts = false
         var adopted: [ClusterID] = []
         var controls: [ControlRequest] = []
@@ -72,6 +73,8 @@ final class Recorder: PeerTransportDelegate {
     func connected(_ peer: ServerID) { state.withLock { $0.links.append("+\(peer.rawValue)") } }
 
     func disconnected(_ peer: ServerID) { state.withLock { $0.links.append("-\(peer.rawValue)") } }
+
+    func called(by peer: ServerIdentity) { state.withLock { $0.callers.append(peer) } }
 
     func adopt(_ cluster: ClusterID, calledBy peer: ServerIdentity) -> Bool {
         state.withLock {
