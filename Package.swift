@@ -88,14 +88,16 @@ let package = Package(
         library(
             "HTTPAPI",
             [
-                "KeyValueService",
+                "KeyValueService", "KeyValue", "Raft", "RaftNode",
                 .product(name: "HTTPTypes", package: "swift-http-types"),
                 .product(name: "Hummingbird", package: "hummingbird"),
                 .product(name: "HummingbirdCore", package: "hummingbird"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: nio),
+                .product(name: "NIOHTTP1", package: nio),
                 .product(name: "NIOPosix", package: nio),
                 .product(name: "NIOHTTPTypes", package: "swift-nio-extras"),
+                .product(name: "NIOHTTPTypesHTTP1", package: "swift-nio-extras"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
             ]
         ),
@@ -106,6 +108,7 @@ let package = Package(
                 .product(name: "NIOCore", package: nio),
                 .product(name: "NIOFoundationCompat", package: nio),
                 .product(name: "NIOHTTP1", package: nio),
+                .product(name: "NIOPosix", package: nio),
             ]
         ),
         .executableTarget(
@@ -125,14 +128,35 @@ let package = Package(
         tests("RaftStorageTests", ["RaftStorage", "Raft", "LMDB"]),
         tests(
             "RaftTransportTests",
-            ["RaftTransport", "Raft", .product(name: "NIOCore", package: nio), .product(name: "NIOPosix", package: nio)]
+            [
+                "RaftTransport", "Raft",
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOCore", package: nio),
+                .product(name: "NIOPosix", package: nio),
+            ]
         ),
         tests(
             "RaftNodeTests",
-            ["RaftNode", "Raft", "RaftStorage", .product(name: "NIOCore", package: nio), .product(name: "NIOPosix", package: nio)]
+            [
+                "RaftNode", "Raft",
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOCore", package: nio),
+                .product(name: "NIOPosix", package: nio),
+            ]
         ),
         tests("KeyValueTests", ["KeyValue"]),
-        tests("HTTPAPITests", ["HTTPAPI", "KeyValueService"]),
+        tests(
+            "HTTPAPITests",
+            [
+                "HTTPAPI", "KeyValueService", "KeyValue", "Raft", "RaftNode",
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOCore", package: nio),
+                .product(name: "NIOEmbedded", package: nio),
+                .product(name: "NIOHTTP1", package: nio),
+                .product(name: "NIOPosix", package: nio),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+            ]
+        ),
         tests("EndToEndTests", ["KontikiClient"]),
         tests("HouseRulesTests", []),
     ]

@@ -1,0 +1,225 @@
+import NIOCore
+import NIOHTTP1
+
+extension FastLane {
+    /// The first part of a request: decides its lane.
+    func begin(_ head: HTTPRequestHead) {
+        lastActivity = .now()
+        keepsAlive = head.isKeepAlive && head.version == .http1_1
+        isHead = head.method == .HEAD
+        if isQuiescing { return answer(.shuttingDown) }
+        if isSurplus { return answer(.tooManyConnections) }
+
+        var fields = RequestFields()
+        for (name, value) in head.headers { fields.take(name, value) }
+        let options = loop.server.options
+        let expectsContinue = RequestFields.list(fields.expect, contains: "100-continue") && head.version == .http1_1
+        let length = fields.contentLength.flatMap { Int($0) } ?? 0
+
+        if let method = KeyRequest.Method(head.method), let parsed = parse(head.uri, method: method, fields: fields) {
+            var collecting = Collecting(request: parsed, limit: options.limits.valueBytes)
+            if length > collecting.limit { return answer(.valueTooLarge(limit: collecting.limit)) }
+            if expectsContinue {
+                if case .failure(let problem) = parsed { return answer(problem.with { $0.closesConnection = true }) }
+                writeContinue()
+            }
+            if method == .put, length > 0, case .success = parsed {
+                collecting.body = loop.allocator.buffer(capacity: length)
+            }
+            phase = .collecting(collecting)
+            return
+        }
+        guard length <= options.limits.valueBytes else {
+            return answer(.bodyTooLarge(limit: options.limits.valueBytes))
+        }
+        if expectsContinue { writeContinue() }
+        var head = head
+        // The router learns of HTTP/1.0 in no other way.
+        if !keepsAlive { head.headers.replaceOrAdd(name: "Connection", value: "close") }
+        phase = .passing(Passing())
+        context?.fireChannelRead(wrapInboundOut(.head(head)))
+    }
+
+    /// The request, when `target` names a key.
+    private func parse(
+        _ target: String,
+        method: KeyRequest.Method,
+        fields: RequestFields
+    ) -> Result<
+        KeyRequest, Problem
+    >? {
+        var target = target
+        let limits = loop.server.options.limits
+        return target.withUTF8 { bytes in
+            guard bytes.starts(with: RequestRouting.keyPrefix) else { return nil }
+            let rest = bytes[RequestRouting.keyPrefix.count...]
+            do throws(Problem) {
+                guard let mark = rest.firstIndex(of: UInt8(ascii: "?")) else {
+                    return .success(
+                        try KeyRequest(
+                            method: method,
+                            path: rest,
+                            query: nil as Slice<UnsafeBufferPointer<UInt8>>?,
+                            fields: fields,
+                            limits: limits
+                        )
+                    )
+                }
+                return .success(
+                    try KeyRequest(
+                        method: method,
+                        path: rest[..<mark],
+                        query: rest[(mark + 1)...],
+                        fields: fields,
+                        limits: limits
+                    )
+                )
+            } catch {
+                return .failure(error)
+            }
+        }
+    }
+
+    func collect(_ part: HTTPServerRequestPart) {
+        guard case .collecting(var collecting) = phase else { return }
+        switch part {
+        case .head: break
+        case .body(var bytes):
+            collecting.received += bytes.readableBytes
+            guard collecting.received <= collecting.limit else {
+                return answer(.valueTooLarge(limit: collecting.limit))
+            }
+            if case .success(let request) = collecting.request, request.method == .put {
+                phase = .idle  // gives up the phase's hold on the body, so that appending to it copies nothing
+                if collecting.body == nil {
+                    collecting.body = bytes
+                } else {
+                    collecting.body?.writeBuffer(&bytes)
+                }
+            }
+            phase = .collecting(collecting)
+        case .end:
+            switch collecting.request {
+            case .failure(let problem): answer(problem)
+            case .success(let request):
+                phase = .working
+                loop.keys.handle(request, body: collecting.body ?? ByteBuffer(), on: loop) { answer in
+                    self.respond(answer)
+                }
+            }
+        }
+    }
+
+    // MARK: The router's requests
+
+    func pass(_ part: HTTPServerRequestPart, _ context: ChannelHandlerContext) {
+        guard case .passing(var passing) = phase else { return }
+        switch part {
+        case .head: break
+        case .body(let bytes):
+            passing.received += bytes.readableBytes
+            // The router has answered and only throws away what still comes; it would do so for ever.
+            if passing.responseEnded, passing.received > loop.server.options.limits.valueBytes {
+                return beginLingering()
+            }
+        case .end:
+            passing.requestEnded = true
+        }
+        phase = .passing(passing)
+        context.fireChannelRead(wrapInboundOut(part))
+        finishPassing()
+    }
+
+    func finishPassing() {
+        guard case .passing(let passing) = phase, passing.requestEnded, passing.responseEnded else { return }
+        lastActivity = .now()
+        phase = .idle
+        if !keepsAlive { return beginLingering() }
+        drainBacklog()
+    }
+
+    // MARK: Answers
+
+    func answer(_ problem: Problem) {
+        respond(loop.answer(problem))
+    }
+
+    /// Writes the answer to the present request and goes on to the next.
+    func respond(_ answer: Answer) {
+        var answer = answer
+        guard let wire else { return }
+        if case .closed = phase { return }
+        if !keepsAlive || isQuiescing { answer.closesConnection = true }
+        let bytes = answer.wire(
+            servedBy: loop.server.name,
+            date: loop.date(),
+            toHead: isHead,
+            allocator: loop.allocator
+        )
+        wire.writeAndFlush(NIOAny(bytes), promise: nil)
+        lastActivity = .now()
+        phase = .idle
+        if answer.closesConnection { return beginLingering() }
+        drainBacklog()
+    }
+
+    private func writeContinue() {
+        wire?.writeAndFlush(NIOAny(loop.continueBytes), promise: nil)
+    }
+
+    /// What came is no HTTP.
+    func refuse(unreadable error: any Error) {
+        keepsAlive = false
+        isHead = false
+        if let error = error as? HTTPParserError, error == .headerOverflow {
+            answer(
+                Problem(
+                    431,
+                    .headersTooLarge,
+                    "header fields too large",
+                    "The header fields of a request have a bound in size."
+                ).with { $0.closesConnection = true }
+            )
+        } else {
+            answer(
+                Problem(400, .malformedRequest, "malformed request", "This is no HTTP/1.1 request: \(error).").with {
+                    $0.closesConnection = true
+                }
+            )
+        }
+    }
+}
+
+extension KeyRequest.Method {
+    init?(_ method: HTTPMethod) {
+        switch method {
+        case .GET: self = .get
+        case .HEAD: self = .head
+        case .PUT: self = .put
+        case .DELETE: self = .delete
+        default: return nil
+        }
+    }
+}
+
+extension Problem {
+    static var tooManyConnections: Problem {
+        Problem(
+            503,
+            .overloaded,
+            "too many connections",
+            "This node serves as many connections as it may; close idle ones or ask another node."
+        ).with {
+            $0.retryable = true
+            $0.retryAfterSeconds = 1
+            $0.closesConnection = true
+        }
+    }
+
+    static var requestTimeout: Problem {
+        Problem(408, .requestTimeout, "request timeout", "The request did not arrive in time; nothing was done.").with {
+            $0.retryable = true
+            $0.closesConnection = true
+        }
+    }
+}

@@ -1,0 +1,214 @@
+import KeyValue
+import KeyValueService
+import NIOCore
+import RaftNode
+
+/// Carries out requests for one key, for both lanes: what differs between them is how a request comes and an answer goes.
+struct KeyHandler: Sendable {
+    typealias Completion = (Answer) -> Void
+
+    /// Carries a completion through other threads, which never call it.
+    private struct Reply: @unchecked Sendable {
+        // Sound: `send` hops to the loop on which the completion was made.
+        var loop: LoopContext
+        var completion: Completion
+
+        func send(_ make: @escaping @Sendable (LoopContext) -> Answer) {
+            loop.eventLoop.execute { completion(make(loop)) }
+        }
+    }
+
+    let server: ServerCore
+
+    /// Calls `completion` once, on the loop; before it returns, for a stale read.
+    func handle(_ request: KeyRequest, body: ByteBuffer, on loop: LoopContext, completion: @escaping Completion) {
+        if let target = request.redirectTarget, let answer = redirect(to: target, on: loop) {
+            return completion(answer)
+        }
+        let timeout = request.timeoutMilliseconds.map { TimeAmount.milliseconds(Int64($0)) }
+        let deadline = server.service.deadline(after: timeout)
+        switch request.method {
+        case .get, .head:
+            guard request.consistency == .strong else { return completion(read(request, on: loop)) }
+            loop.gate.confirm(deadline: deadline) { result in
+                switch result {
+                case .success: completion(read(request, on: loop))
+                case .failure(let error): completion(loop.answer(Problem(error)))
+                }
+            }
+        case .put:
+            let reply = Reply(loop: loop, completion: completion)
+            server.service.put(
+                key: request.key,
+                value: body,
+                contentType: request.contentType,
+                condition: request.precondition.condition,
+                returnsPrevious: request.wantsPrevious,
+                deadline: deadline
+            ) { result in
+                reply.send { written(result, request, on: $0) }
+            }
+        case .delete:
+            let reply = Reply(loop: loop, completion: completion)
+            server.service.delete(
+                key: request.key,
+                condition: request.precondition.condition,
+                returnsPrevious: request.wantsPrevious,
+                deadline: deadline
+            ) { result in
+                reply.send { written(result, request, on: $0) }
+            }
+        }
+    }
+
+    /// 307 to the leader; nil when this node leads, and so does the work.
+    func redirect(to target: String, on loop: LoopContext) -> Answer? {
+        let vitals = server.service.vitals
+        guard let leader = loop.leader(vitals.leader) else {
+            return loop.answer(Problem(ServiceError(.noLeader)))
+        }
+        guard leader.name != server.name else { return nil }
+        guard !leader.httpAddress.isEmpty else {
+            return loop.answer(
+                Problem(
+                    503,
+                    .noLeader,
+                    "the leader's address is unknown",
+                    "\(leader.name) leads, but has not said where it takes HTTP; ask without ?redirect."
+                ).with { $0.retryable = true }
+            )
+        }
+        var answer = Answer(307)
+        answer.location = "http://\(leader.httpAddress)\(target)"
+        answer.stamp(vitals, leader: leader)
+        return answer
+    }
+
+    // MARK: Reads
+
+    private func read(_ request: KeyRequest, on loop: LoopContext) -> Answer {
+        do {
+            let (item, mark) = try server.service.store.get(request.key[...])
+            var answer = present(item, revision: mark.revision, request, on: loop)
+            answer.consistency = request.consistency
+            return answer
+        } catch {
+            return loop.answer(.unreadable(error))
+        }
+    }
+
+    private func present(_ item: Item?, revision: UInt64, _ request: KeyRequest, on loop: LoopContext) -> Answer {
+        if let precondition = request.readPrecondition {
+            if let ifMatch = precondition.ifMatch, !ifMatch.match(item?.modRevision) {
+                return loop.answer(.preconditionFailed(revision: revision, current: item?.modRevision))
+            }
+            if let ifNoneMatch = precondition.ifNoneMatch, let item, ifNoneMatch.match(item.modRevision) {
+                var answer = Answer(304)
+                describe(item, revision: revision, in: &answer, on: loop)
+                return answer
+            }
+        }
+        guard let item else { return loop.answer(.noSuchKey(revision: revision)) }
+        var answer: Answer
+        if request.wantsEnvelope {
+            var json = JSONWriter(capacity: 256 + item.value.count)
+            json.item(item)
+            answer = .json(200, json.buffer)
+        } else {
+            answer = Answer(
+                200,
+                contentType: item.contentType ?? "application/octet-stream",
+                body: .slice(item.value)
+            )
+            answer.isRawValue = true
+        }
+        describe(item, revision: revision, in: &answer, on: loop)
+        return answer
+    }
+
+    private func describe(_ item: Item, revision: UInt64, in answer: inout Answer, on loop: LoopContext) {
+        answer.etag = item.modRevision
+        answer.revision = revision
+        answer.createRevision = item.createRevision
+        answer.version = item.version
+        answer.variesByAccept = true
+        let vitals = server.service.vitals
+        answer.stamp(vitals, leader: loop.leader(vitals.leader))
+    }
+
+    // MARK: Writes
+
+    private func written(
+        _ result: Result<KeyValueNode.Written, ServiceError>,
+        _ request: KeyRequest,
+        on loop: LoopContext
+    ) -> Answer {
+        let written: KeyValueNode.Written
+        switch result {
+        case .success(let value): written = value
+        case .failure(let error): return loop.answer(Problem(error))
+        }
+        var answer: Answer
+        switch written.outcome {
+        case .put(let revision, let createRevision, let version, let created, let previous):
+            var json = JSONWriter(capacity: 128 + (previous?.value.count ?? 0))
+            json.beginObject()
+            json.member("revision", revision)
+            json.member("version", version)
+            json.member("created", created)
+            if let previous { json.item(previous, as: "previous") }
+            json.endObject()
+            answer = .json(created ? 201 : 200, json.buffer)
+            answer.etag = revision
+            answer.revision = revision
+            answer.createRevision = createRevision
+            answer.version = version
+        case .deleted(let revision, let count, let previous):
+            answer = Answer(204)
+            if request.wantsPrevious {
+                var json = JSONWriter(capacity: 128 + (previous?.value.count ?? 0))
+                json.beginObject()
+                json.member("revision", revision)
+                json.member("deleted", count)
+                if let previous { json.item(previous, as: "previous") }
+                json.endObject()
+                answer = .json(200, json.buffer)
+            }
+            answer.revision = revision
+        case .conditionFailed(let revision, let current):
+            return loop.answer(.preconditionFailed(revision: revision, current: current?.modRevision))
+        case .invalid(let reason):
+            return loop.answer(.invalidCommand(reason))
+        }
+        answer.preferenceApplied = request.wantsPrevious
+        let vitals = server.service.vitals
+        answer.stamp(vitals, leader: loop.leader(vitals.leader))
+        return answer
+    }
+}
+
+extension WritePrecondition {
+    var condition: Condition {
+        switch self {
+        case .none: .none
+        case .mustNotExist: .absent
+        case .mustExist: .exists
+        case .revision(let revision): .modRevision(revision)
+        }
+    }
+}
+
+extension JSONWriter {
+    /// `{"key","value","content_type","create_revision","mod_revision","version"}`, under `name` inside an object.
+    mutating func item(_ item: Item, as name: StaticString? = nil, withValue: Bool = true) {
+        if let name { self.name(name) }
+        beginObject()
+        bytes(item.key, text: "key", base64: "key_base64")
+        if withValue { bytes(item.value, text: "value", base64: "value_base64") }
+        if let contentType = item.contentType { member("content_type", contentType) }
+        member("create_revision", item.createRevision)
+        member("mod_revision", item.modRevision)
+        member("version", item.version)
+        endObject()
+    }
+}

@@ -1,0 +1,126 @@
+/// A request for one key, parsed and checked; the same for both lanes.
+struct KeyRequest: Sendable {
+    enum Method: Sendable {
+        case get
+        case head
+        case put
+        case delete
+    }
+
+    /// What requests may ask for at most.
+    struct Limits: Sendable {
+        var keyBytes = 480
+        var valueBytes = 1 << 20
+        var contentTypeBytes = 255
+        var timeoutMilliseconds = 600_000
+    }
+
+    static let allow = "GET, HEAD, PUT, DELETE"
+
+    var method: Method
+    var key: [UInt8]
+    var consistency = Consistency.strong
+    var precondition = WritePrecondition.none
+    var readPrecondition: ReadPrecondition?
+    /// The client wants the value that was there before.
+    var wantsPrevious = false
+    /// nil: the service's default.
+    var timeoutMilliseconds: Int?
+    /// Answer 307 with the leader's address and this target instead of doing it from here.
+    var redirectTarget: String?
+    var wantsEnvelope = false
+    var contentType: String?
+
+    /// - Parameters:
+    ///   - path: the bytes of the target's path behind `/kv/`, still encoded.
+    ///   - query: the bytes behind `?`, nil when there is none.
+    init(
+        method: Method,
+        path: some Collection<UInt8>,
+        query: (some Collection<UInt8>)?,
+        fields: RequestFields,
+        limits: Limits
+    ) throws(Problem) {
+        self.method = method
+        key = []
+        // Three times the bound is the longest text that can decode to it; longer ones are not worth decoding.
+        guard path.count <= limits.keyBytes * 3 else { throw Self.invalidKey(length: path.count, limits) }
+        do throws(TargetError) {
+            try PercentDecoding.decode(path, plusIsSpace: false, into: &key)
+        } catch {
+            throw .malformedTarget(error)
+        }
+        if let query {
+            try take(try Query(parsing: query), fields: fields, limits: limits)
+            if redirectTarget != nil {
+                redirectTarget =
+                    "/kv/" + String(decoding: path, as: UTF8.self) + "?" + String(decoding: query, as: UTF8.self)
+            }
+        } else {
+            try take(Query(), fields: fields, limits: limits)
+        }
+        guard (1...limits.keyBytes).contains(key.count) else { throw Self.invalidKey(length: key.count, limits) }
+    }
+
+    private mutating func take(_ query: Query, fields: RequestFields, limits: Limits) throws(Problem) {
+        if fields.idempotencyKey != nil { throw .notSupported("Idempotency-Key") }
+        let isRead = method == .get || method == .head
+        if !query.parameters.isEmpty {
+            try query.check(known: isRead ? Self.readParameters : Self.writeParameters)
+        }
+        for parameter in query.parameters {
+            switch parameter.name {
+            case "consistency": consistency = try parameter.consistency()
+            case "timeout":
+                timeoutMilliseconds = try parameter.duration(maximum: limits.timeoutMilliseconds)
+            case "redirect": redirectTarget = try parameter.flag() ? "" : nil
+            case "key_b64":
+                guard key.isEmpty else {
+                    throw .invalidParameter("key_b64", "the path names a key already; give one of the two.")
+                }
+                key = try parameter.base64()
+            default: break
+            }
+        }
+        if isRead {
+            readPrecondition = try Preconditions.forRead(fields)
+            wantsEnvelope = fields.acceptsEnvelope
+        } else {
+            precondition = try Preconditions.forWrite(fields, cas: query["cas"])
+            wantsPrevious = fields.prefersRepresentation
+        }
+        if method == .put { contentType = try Self.contentType(fields, limits) }
+    }
+
+    private static let readParameters = ["consistency", "timeout", "redirect", "key_b64"]
+    private static let writeParameters = ["cas", "timeout", "redirect", "key_b64"]
+
+    private static func invalidKey(length: Int, _ limits: Limits) -> Problem {
+        if length == 0 {
+            return Problem(
+                400,
+                .invalidKey,
+                "empty key",
+                "A key has 1 to \(limits.keyBytes) bytes; list keys with GET /kv?prefix="
+            ).with { $0.limit = limits.keyBytes }
+        }
+        return Problem(
+            400,
+            .invalidKey,
+            "key too long",
+            "A key has 1 to \(limits.keyBytes) bytes after percent-decoding; this one has more."
+        ).with { $0.limit = limits.keyBytes }
+    }
+
+    /// Kept and given back with the value, so it must be printable and short.
+    private static func contentType(_ fields: RequestFields, _ limits: Limits) throws(Problem) -> String? {
+        guard let type = fields.contentType, !type.isEmpty else { return nil }
+        guard type.utf8.count <= limits.contentTypeBytes, type.utf8.allSatisfy({ (0x20...0x7E).contains($0) }) else {
+            throw .invalidParameter(
+                "Content-Type",
+                "must be printable ASCII of at most \(limits.contentTypeBytes) bytes."
+            )
+        }
+        return type
+    }
+}

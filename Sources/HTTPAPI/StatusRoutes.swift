@@ -1,0 +1,220 @@
+import HTTPTypes
+import KeyValue
+import KeyValueService
+import NIOCore
+import Raft
+import RaftNode
+
+/// What this node says of itself: `/`, `/status`, `/health`, `/livez`, `/readyz`.
+struct StatusRoutes: Sendable {
+    let server: ServerCore
+
+    var routes: [Route] {
+        [
+            Route(method: .get, pattern: "/") { await welcome($0) },
+            Route(method: .get, pattern: "/status") { try await status($0) },
+            Route(method: .get, pattern: "/health", parameters: ["verbose"]) { try await ready($0) },
+            Route(method: .get, pattern: "/livez", parameters: ["verbose"]) { try await live($0) },
+            Route(method: .get, pattern: "/readyz", parameters: ["verbose"]) { try await ready($0) },
+        ]
+    }
+
+    /// The node's status, or a 503: it has none before its start and after its stop.
+    static func current(_ server: ServerCore) throws(Problem) -> NodeStatus {
+        do {
+            return try server.service.status
+        } catch {
+            throw .shuttingDown
+        }
+    }
+
+    // MARK: /
+
+    private func welcome(_ request: APIRequest) async -> Answer {
+        var json = JSONWriter(capacity: 1024)
+        json.beginObject()
+        json.member("name", "kontiki")
+        json.member("version", server.options.version)
+        json.member("node", server.name)
+        json.member("description", "A durable, replicated key-value store.")
+        json.name("try")
+        json.beginArray()
+        for line in [
+            "PUT /kv/{key}", "GET /kv/{key}?consistency=strong|stale", "HEAD /kv/{key}", "DELETE /kv/{key}",
+            "GET /kv?prefix=&delimiter=/&limit=&cursor=&keys_only&count&reverse", "DELETE /kv?prefix=P", "GET /status",
+            "GET /health", "GET /livez", "GET /readyz?verbose", "GET /members", "POST /members {\"name\",\"addr\"}",
+            "DELETE /members/{name}", "POST /members/{name}/promote", "POST /members/{name}/replace {\"addr\"}",
+            "POST /leader/transfer {\"to\"}",
+        ] {
+            json.value(line)
+        }
+        json.endArray()
+        json.endObject()
+        return await request.loop.stampedFromElsewhere(.json(200, json.buffer))
+    }
+
+    // MARK: /status
+
+    private func status(_ request: APIRequest) async throws -> Answer {
+        let status = try Self.current(server)
+        let mark = server.service.store.mark
+        var json = JSONWriter(capacity: 2048)
+        json.beginObject()
+        json.member("id", status.name)
+        json.member("server_id", status.serverID.description)
+        json.member("cluster_id", status.clusterID.description)
+        json.member("version", server.options.version)
+        json.member("role", status.role.rawValue)
+        json.member("term", status.term)
+        json.name("leader")
+        if let leader = status.leader { json.leader(leader) } else { json.null() }
+        json.member("first_index", status.firstIndex)
+        json.member("last_index", status.lastIndex)
+        json.member("commit_index", status.commitIndex)
+        json.member("applied_index", status.appliedIndex)
+        json.member("durable_index", status.durableIndex)
+        json.member("snapshot_index", status.snapshotIndex)
+        json.member("revision", mark.revision)
+        let uptime = NIODeadline.now() - server.startedAt
+        json.member("uptime", "\(uptime.nanoseconds / 1_000_000_000)s")
+        json.member("connections", server.connectionCount)
+        json.member("pending_requests", server.service.pendingCount)
+        storage(status, &json)
+        if let fault = status.fault ?? server.service.node.machine.fault?.description { json.member("fault", fault) }
+        json.name("peers")
+        json.beginArray()
+        for peer in status.peers where peer.member.id != status.serverID { json.peer(peer) }
+        json.endArray()
+        json.endObject()
+        var answer = Answer.json(200, json.buffer)
+        answer.revision = mark.revision
+        return await request.loop.stampedFromElsewhere(answer)
+    }
+
+    private func storage(_ status: NodeStatus, _ json: inout JSONWriter) {
+        json.name("storage")
+        json.beginObject()
+        json.member("log_bytes", status.logBytes)
+        if let statistics = try? server.service.store.statistics() {
+            json.member("keys", statistics.keyCount)
+            json.member("content_bytes", statistics.contentBytes)
+            json.member("pending_bytes", statistics.pendingBytes)
+            json.member("used_bytes", statistics.usedBytes)
+            json.member("file_bytes", statistics.fileBytes)
+            json.member("available_disk_bytes", statistics.availableDiskBytes)
+        }
+        json.endObject()
+    }
+
+    // MARK: Health
+
+    private struct Check {
+        var name: String
+        var isOK: Bool
+        /// What is missing and what to do, or in a verbose answer how it stands.
+        var detail: String
+    }
+
+    /// Alive: the process answers and its state is whole. Whether there is a leader is no reason to restart it.
+    private func live(_ request: APIRequest) async throws -> Answer {
+        try await answer([stateCheck()], as: "alive", request)
+    }
+
+    /// Ready: strong requests sent here are likely to succeed now.
+    private func ready(_ request: APIRequest) async throws -> Answer {
+        var checks = [stateCheck()]
+        checks.append(
+            Check(
+                name: "accepting",
+                isOK: !server.isStopping,
+                detail: server.isStopping ? "this node is stopping" : "takes requests"
+            )
+        )
+        do {
+            let status = try server.service.status
+            let isMember = status.configuration.contains(status.serverID)
+            checks.append(
+                Check(
+                    name: "member",
+                    isOK: isMember,
+                    detail: isMember
+                        ? "belongs to cluster \(status.clusterID)"
+                        : "this node belongs to no cluster; start it with --join, or add it with POST /members"
+                )
+            )
+            checks.append(
+                Check(
+                    name: "leader",
+                    isOK: status.leader != nil,
+                    detail: status.leader.map { "\($0.name) leads term \(status.term)" }
+                        ?? "no leader is known; check that a majority of the servers runs and reaches each other"
+                )
+            )
+            let behind = status.commitIndex - min(status.commitIndex, status.appliedIndex)
+            let isCurrent = behind <= server.options.readyMaximumLag
+            checks.append(
+                Check(
+                    name: "applied",
+                    isOK: isCurrent,
+                    detail: "\(behind) committed entries wait to be applied"
+                        + (isCurrent ? "" : "; this node is catching up")
+                )
+            )
+        } catch {
+            checks.append(Check(name: "node", isOK: false, detail: "the node does not run: \(error)"))
+        }
+        return try await answer(checks, as: "ready", request)
+    }
+
+    private func stateCheck() -> Check {
+        let fault = server.service.node.machine.fault?.description ?? (try? server.service.status)?.fault
+        return Check(name: "storage", isOK: fault == nil, detail: fault ?? "no fault was met")
+    }
+
+    private func answer(_ checks: [Check], as name: StaticString, _ request: APIRequest) async throws -> Answer {
+        let isVerbose = try request.flag("verbose")
+        let isOK = checks.allSatisfy(\.isOK)
+        var json = JSONWriter(capacity: 512)
+        json.beginObject()
+        json.member(name, isOK)
+        json.name("checks")
+        json.beginArray()
+        for check in checks {
+            json.beginObject()
+            json.member("name", check.name)
+            json.member("ok", check.isOK)
+            if isVerbose || !check.isOK { json.member("detail", check.detail) }
+            json.endObject()
+        }
+        json.endArray()
+        json.endObject()
+        var answer = Answer.json(isOK ? 200 : 503, json.buffer)
+        if !isOK { answer.retryAfterSeconds = 1 }
+        return await request.loop.stampedFromElsewhere(answer)
+    }
+}
+
+extension JSONWriter {
+    mutating func leader(_ member: Member) {
+        LeaderDescription(name: member.name, peerAddress: member.peerAddress, httpAddress: member.clientAddress)
+            .write(to: &self)
+    }
+
+    /// One of `/members`, and one of the peers in `/status`.
+    mutating func peer(_ peer: NodeStatus.Peer) {
+        beginObject()
+        member("id", peer.member.name)
+        member("server_id", peer.member.id.description)
+        member("addr", peer.member.peerAddress)
+        member("http", peer.member.clientAddress)
+        member("suffrage", peer.isVoter ? "voter" : "learner")
+        member("leader", peer.isLeader)
+        name("match_index")
+        if let index = peer.matchIndex { value(index) } else { null() }
+        name("last_contact_ms")
+        if let contact = peer.lastContactMilliseconds { value(contact) } else { null() }
+        member("healthy", peer.isHealthy)
+        if peer.isReceivingSnapshot { member("receiving_snapshot", true) }
+        endObject()
+    }
+}

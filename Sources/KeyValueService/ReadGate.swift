@@ -1,0 +1,108 @@
+public import NIOCore
+public import Raft
+import RaftNode
+
+/// Confirms strong reads for the requests of one event loop.
+///
+/// Requests that arrive in the same round of the loop share one confirmation, and so one wake-up of the Raft loop and one of this
+/// loop. Not shared between threads: every call is on the loop.
+public final class ReadGate {
+    /// From now on, on the event loop, a read of the store is linearizable; or why not.
+    public typealias Completion = (Result<LogIndex, ServiceError>) -> Void
+
+    private struct Waiter {
+        var deadline: NIODeadline
+        var completion: Completion
+    }
+
+    /// Carries waiters through the Raft loop, which never looks inside.
+    private struct Batch: @unchecked Sendable {
+        // Sound: made on the event loop, and touched again only behind a hop back to it.
+        var waiters: [Waiter]
+        var gate: ReadGate
+    }
+
+    private let service: KeyValueNode
+    private let eventLoop: any EventLoop
+    private var waiting: [Waiter] = []
+    private var count = 0
+    private var isScheduled = false
+
+    /// May be called on any thread; all else is on `eventLoop`.
+    public init(service: KeyValueNode, eventLoop: any EventLoop) {
+        self.service = service
+        self.eventLoop = eventLoop
+    }
+
+    /// Asks for a linearizable read.
+    public func confirm(deadline: NIODeadline, completion: @escaping Completion) {
+        eventLoop.preconditionInEventLoop()
+        guard count < service.options.maximumPendingReads else {
+            return completion(.failure(ServiceError(.overloaded)))
+        }
+        count += 1
+        enqueue(Waiter(deadline: deadline, completion: completion))
+    }
+
+    private func enqueue(_ waiter: Waiter) {
+        waiting.append(waiter)
+        guard !isScheduled else { return }
+        isScheduled = true
+        // Runs at the end of this round of the loop, behind the other channels that have something to read.
+        eventLoop.assumeIsolatedUnsafeUnchecked().execute { self.flush() }
+    }
+
+    private func flush() {
+        isScheduled = false
+        guard let deadline = waiting.map(\.deadline).min() else { return }
+        let batch = Batch(waiters: waiting, gate: self)
+        waiting = []
+        let eventLoop = self.eventLoop
+        service.confirmRead(deadline: deadline) { result in
+            eventLoop.execute { batch.gate.finish(batch.waiters, result) }
+        }
+    }
+
+    private func finish(_ waiters: [Waiter], _ result: Result<LogIndex, ServiceError>) {
+        var due = waiters
+        if case .failure(let error) = result, error.code != .overloaded, error.code != .shuttingDown {
+            // The time was up for the most impatient of them; the others go on.
+            let now = NIODeadline.now() + OperationTable.resolution
+            due = waiters.filter { $0.deadline <= now }
+            for waiter in waiters where waiter.deadline > now { enqueue(waiter) }
+        }
+        count -= due.count
+        for waiter in due { waiter.completion(result) }
+    }
+}
+
+extension KeyValueNode {
+    /// Confirms that a read of ``store`` from now on is linearizable, retrying while leadership changes hands.
+    ///
+    /// `completion` is called once, on the Raft loop or on the service's loop.
+    public func confirmRead(
+        deadline: NIODeadline,
+        completion: @escaping @Sendable (Result<LogIndex, ServiceError>) -> Void
+    ) {
+        let node = self.node
+        let operations = self.operations
+        let operation = Operation(
+            deadline: deadline,
+            bytes: 0,
+            isWrite: false,
+            submit: { operation in
+                node.confirmRead { outcome in
+                    switch outcome {
+                    case .ready(let index, _):
+                        guard operations.finish(operation) else { return }
+                        completion(.success(index))
+                    case .rejected(let rejection):
+                        operations.reject(operation, rejection)
+                    }
+                }
+            },
+            fail: { completion(.failure($0)) }
+        )
+        operations.start(operation)
+    }
+}

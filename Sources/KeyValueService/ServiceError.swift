@@ -1,0 +1,71 @@
+public import Raft
+import RaftNode
+
+/// Why a request to a ``KeyValueNode`` failed, and what that says about its effect.
+public struct ServiceError: Error, Hashable, Sendable, CustomStringConvertible {
+    public enum Code: String, Hashable, Sendable {
+        /// No leader was found in time. Nothing was done.
+        case noLeader
+        /// Leadership was changing hands until the time was up. Nothing was done.
+        case leadershipChanging
+        /// A bound on waiting requests was reached, here or at the leader. Nothing was done.
+        case overloaded
+        /// The disk, or its quota, is full. Nothing was done; reads go on.
+        case storageFull
+        /// This node is stopping. Nothing was done.
+        case shuttingDown
+        /// The time was up while the request was under way.
+        case timedOut
+        /// The leader was lost while the request was under way.
+        case outcomeUnknown
+    }
+
+    public var code: Code
+    /// Whether a write may have been, or may yet be, carried out. Always false for reads.
+    public var mayHaveExecuted: Bool
+    /// Who might take the request, where it is known.
+    public var leader: ServerID?
+
+    public init(_ code: Code, mayHaveExecuted: Bool = false, leader: ServerID? = nil) {
+        self.code = code
+        self.mayHaveExecuted = mayHaveExecuted
+        self.leader = leader
+    }
+
+    init(_ rejection: Rejection) {
+        let code: Code =
+            switch rejection.reason {
+            case .noLeader: .noLeader
+            case .leadershipChanging, .superseded: .leadershipChanging
+            case .overloaded: .overloaded
+            case .storageFull: .storageFull
+            case .shuttingDown: .shuttingDown
+            }
+        self.init(code, leader: rejection.leader)
+    }
+
+    public var description: String {
+        switch code {
+        case .noLeader: "no leader was found in time; check that a majority of the servers runs, then try again"
+        case .leadershipChanging: "leadership was changing hands; try again"
+        case .overloaded: "too many requests are waiting; try again later"
+        case .storageFull: "the disk or its quota is full; free space, then try again"
+        case .shuttingDown: "this node is stopping; ask another one"
+        case .timedOut where mayHaveExecuted:
+            "the time was up while the write was under way; read the key to see whether it took place"
+        case .timedOut: "the time was up; try again"
+        case .outcomeUnknown:
+            "the leader was lost while the write was under way; read the key to see whether it took place"
+        }
+    }
+}
+
+extension Rejection {
+    /// Certainly not executed, and likely to succeed in a moment: what an election or a handover looks like from outside.
+    var isWorthRetrying: Bool {
+        switch reason {
+        case .noLeader, .leadershipChanging, .superseded: true
+        case .overloaded, .storageFull, .shuttingDown: false
+        }
+    }
+}
