@@ -1,52 +1,86 @@
+internal import LMDB
+internal import Synchronization
+
 /// The replicated key-value state: a memtable over an LMDB environment.
 ///
-/// Threads: `apply` on one thread, in order; ``flush()``, ``writeSnapshot(to:)`` and `restore` on another; reads from any
-/// thread at any time.
+/// Threads: `apply` on one thread, in order; ``flush()``, ``writeSnapshot(flushesFirst:to:)`` and `restore` on another; reads
+/// from any thread at any time.
+///
+/// A committed entry is applied in memory only. ``flush()`` writes what was applied, with the position up to which it was, as
+/// one durable transaction; what a crash takes from memory is applied again from the log, behind ``durablePosition``.
 public final class Store: Sendable {
-    /// Opens the state in `directory`, creating it when there is none (its parent must be there).
-    public static func open(directory: String, options: StoreOptions = StoreOptions()) throws -> Store {
-        throw StoreError(code: .system, path: directory, message: "not there yet")
+    let directory: StateDirectory
+    let options: StoreOptions
+    let state: Mutex<LiveState>
+    /// Held by what writes to the environment or replaces it, one at a time.
+    let maintenance = Mutex(())
+
+    private init(directory: StateDirectory, options: StoreOptions, backend: Backend) throws {
+        self.directory = directory
+        self.options = options
+        let record = try backend.readStateRecord()
+        state = Mutex(LiveState(backend: backend, record: record, options: options))
     }
 
-    init() {}
+    /// Opens the state in `directory`, creating it when there is none (its parent must be there).
+    ///
+    /// Throws ``StoreError`` for a state that is corrupt or of a newer version, and LMDB's error (in use, no room, no right).
+    public static func open(directory path: String, options: StoreOptions = StoreOptions()) throws -> Store {
+        let directory = StateDirectory(path: path)
+        let backend = try directory.openCurrent(options)
+        return try Store(directory: directory, options: options, backend: backend)
+    }
+
+    /// Closes the files and gives the directory free, without a flush: what was not flushed is applied again from the log.
+    /// Reads that need the disk fail afterwards. Throws LMDB's `busy` while reads are under way; try again then.
+    public func close() throws {
+        try maintenance.withLock { _ in try state.withLock { $0.backend }.environment.close() }
+    }
+
+    // MARK: Where it stands
 
     /// The last applied position that is durable: the log is replayed from the entry behind it.
-    public var durablePosition: (index: UInt64, term: UInt64) { (0, 0) }
-    /// The membership that was kept with the durable position; empty when there was none.
-    public var durableMembership: [UInt8] { [] }
+    public var durablePosition: (index: UInt64, term: UInt64) {
+        state.withLock { ($0.durable.mark.index, $0.durable.mark.term) }
+    }
+
+    /// The membership that was kept with ``durablePosition``; empty when there was none.
+    public var durableMembership: [UInt8] { state.withLock { $0.durable.membership } }
+
     /// Where the state stands now, what is not durable yet included.
-    public var mark: StateMark { StateMark() }
-    /// What waits in memory to be flushed, in bytes.
-    public var pendingBytes: Int { 0 }
-    /// Whether it is time to call ``flush()``, by bytes or by age.
-    public var shouldFlush: Bool { false }
+    public var mark: StateMark { state.withLock { $0.record.mark } }
 
-    /// Applies the command in a committed entry. Throws when a record that it needs cannot be read: the node must stop then.
-    public func apply(index: UInt64, term: UInt64, payload: [UInt8]) throws -> Outcome {
-        throw InvalidCommand.malformed
+    /// What waits in memory to be flushed, in bytes, overhead included; also while a flush runs. It grows beyond
+    /// ``StoreOptions/memtableBytes`` when entries come faster than the disk takes them: stop proposing at a multiple of it.
+    public var pendingBytes: Int { state.withLock { $0.pendingBytes } }
+
+    /// Whether it is time to call ``flush()``: the memtable reached its bound in bytes, entries or age. Cheap.
+    public var shouldFlush: Bool {
+        let now = monotonicNanoseconds()
+        return state.withLock { state in
+            guard let oldest = state.oldestUnflushed else { return false }
+            return state.active.bytes >= options.memtableBytes || state.active.count >= options.memtableEntries
+                || (now - min(now, oldest)) / 1_000_000 >= options.memtableAgeMilliseconds
+        }
     }
-    /// Takes note of a committed entry that is no command; `membership` is a configuration's bytes, kept with the state.
-    public func applyOther(index: UInt64, term: UInt64, membership: [UInt8]?) {}
 
-    /// A key's item and the mark of the cut that it was read from.
-    public func get(_ key: ArraySlice<UInt8>) throws -> (item: Item?, mark: StateMark) { (nil, mark) }
-    /// One page of keys.
-    public func range(_ query: RangeQuery) throws -> Page {
-        Page(items: [], groups: [], more: false, last: nil, mark: mark)
+    /// How long the oldest change has waited that no flush has taken up, in milliseconds; nil when there is none.
+    public var oldestUnflushedAgeMilliseconds: UInt64? {
+        let now = monotonicNanoseconds()
+        return state.withLock { $0.oldestUnflushed }.map { (now - min(now, $0)) / 1_000_000 }
     }
-    /// How many keys begin with `prefix`.
-    public func count(prefix: [UInt8]) throws -> (count: Int, mark: StateMark) { (0, mark) }
-    public func statistics() throws -> StoreStatistics { throw StoreError(code: .system, path: "", message: "") }
 
-    @discardableResult
-    public func flush() throws -> (index: UInt64, term: UInt64) { (0, 0) }
-    public func writeSnapshot(
-        to sink: (UnsafeRawBufferPointer) throws -> Void
-    ) throws -> (index: UInt64, term: UInt64, membership: [UInt8]) { (0, 0, []) }
-    public func restore(
-        index: UInt64,
-        term: UInt64,
-        membership: [UInt8],
-        from source: (_ maximumBytes: Int) throws -> [UInt8]?
-    ) throws {}
+    public func statistics() throws -> StoreStatistics {
+        let (backend, record, pending) = state.withLock { ($0.backend, $0.record, $0.pendingBytes) }
+        let space = try backend.environment.spaceUsage()
+        return StoreStatistics(
+            keyCount: Int(clamping: record.keyCount),
+            contentBytes: Int(clamping: record.contentBytes),
+            pendingBytes: pending,
+            usedBytes: space.usedBytes,
+            fileBytes: space.fileBytes,
+            mapFraction: space.mapFraction,
+            availableDiskBytes: space.availableDiskBytes
+        )
+    }
 }

@@ -2,12 +2,18 @@
 public struct StoreOptions: Hashable, Sendable {
     /// The bound of the memtable: ``Store/shouldFlush`` answers true when this many bytes wait to be flushed.
     public var memtableBytes = 32 << 20
+    /// The bound of the memtable in entries. A flush of keys all over the state changes about one page for each entry, and
+    /// LMDB holds the changed pages of a transaction in memory: 4 KiB times this number.
+    public var memtableEntries = 16_384
     /// How long something applied may wait to be flushed, in milliseconds.
     public var memtableAgeMilliseconds: UInt64 = 30_000
     /// The most that the environment's file may grow to, in bytes. Address space only.
     public var mapSize = 256 << 30
     /// How many reads may be under way at the same time.
     public var maximumReaders = 1024
+    /// Up to this many keys a deleted prefix becomes one tombstone for each, which keeps lookups free of prefixes; above
+    /// it, one mark for all, which takes no memory for each key.
+    package var maximumTombstones = 1_000
     /// Commits are not flushed to the disk. Only for tests that do not cut the power.
     package var testOnlyNoSync = false
 

@@ -1,0 +1,129 @@
+internal import LMDB
+
+/// One generation of the state on disk: an LMDB environment with the items and the record of the state.
+final class Backend: Sendable {
+    private static let recordKey = Array("state".utf8)
+
+    let path: String
+    let environment: Environment
+    private let items: Database
+    private let meta: Database
+
+    /// Opens the environment in `path`, creating it when there is none (its parent must be there).
+    init(path: String, options: StoreOptions) throws {
+        var environmentOptions = Environment.Options()
+        environmentOptions.mapSize = options.mapSize
+        environmentOptions.maxReaders = options.maximumReaders
+        environmentOptions.maxDatabases = 4
+        environmentOptions.testOnlyNoSync = options.testOnlyNoSync
+        self.path = path
+        environment = try Environment(path: path, options: environmentOptions)
+        items = try environment.openDatabase("items")
+        meta = try environment.openDatabase("meta")
+    }
+
+    /// The record of the state; that of an empty one when none was written.
+    func readStateRecord() throws -> StateRecord {
+        try environment.read { try readStateRecord(in: $0) }
+    }
+
+    func readStateRecord(in transaction: borrowing ReadTransaction) throws -> StateRecord {
+        guard let bytes = try transaction.value(forKey: Self.recordKey, in: meta) else { return StateRecord() }
+        return try StateRecord(decoding: bytes, path: path)
+    }
+
+    /// The stored record of a key in place, or nil; throws when it is corrupt. `key` has 1 to 511 bytes.
+    func record(
+        of key: UnsafeRawBufferPointer,
+        in transaction: borrowing ReadTransaction
+    ) throws -> StoredRecord? {
+        guard let bytes = try transaction.value(forKey: key, in: items) else { return nil }
+        return try decode(bytes, key: key)
+    }
+
+    func decode(_ bytes: UnsafeRawBufferPointer, key: UnsafeRawBufferPointer) throws(StoreError) -> StoredRecord {
+        guard let record = StoredRecord(bytes, key: key) else { throw .corruptItem(key, path: path) }
+        return record
+    }
+
+    func item(
+        _ record: StoredRecord,
+        key: UnsafeRawBufferPointer,
+        keysOnly: Bool = false
+    ) throws(StoreError) -> Item {
+        guard let item = record.item(key: key, keysOnly: keysOnly) else { throw .corruptItem(key, path: path) }
+        return item
+    }
+
+    func withItemCursor<Result>(
+        in transaction: borrowing ReadTransaction,
+        _ body: (inout Cursor) throws -> Result
+    ) throws -> Result {
+        try transaction.withCursor(in: items, body)
+    }
+
+    /// Writes what the memtable holds, and the record that tells how far it goes, as one durable transaction (R7).
+    func commit(_ table: Memtable, record: StateRecord) throws {
+        try environment.write { transaction in
+            for prefix in table.deletedPrefixes { try delete(prefix: prefix, in: transaction) }
+            // In the order of the keys, so that each page is touched once.
+            var position = table.first
+            while let current = position {
+                try write(table[current], in: transaction)
+                position = table.position(after: current)
+            }
+            try transaction.put(record.encode(), forKey: Self.recordKey, in: meta)
+        }
+    }
+
+    private func write(_ entry: MemtableEntry, in transaction: borrowing WriteTransaction) throws {
+        if entry.isTombstone {
+            try entry.withKey { _ = try transaction.delete($0, in: items) }
+            return
+        }
+        try entry.withParts { parts in
+            try transaction.put(count: StoredRecord.length(of: parts), forKey: parts.key, in: items) {
+                StoredRecord.encode(parts, into: $0)
+            }
+        }
+    }
+
+    private func delete(prefix: [UInt8], in transaction: borrowing WriteTransaction) throws {
+        if prefix.isEmpty {
+            try transaction.deleteAll(in: items)
+            return
+        }
+        try transaction.withCursor(in: items) { cursor in
+            var item = try cursor.seek(atLeast: prefix)
+            while let current = item, prefix.withUnsafeBytes({ current.key.hasPrefix($0) }) {
+                try cursor.deleteCurrent()
+                item = try cursor.next()
+            }
+        }
+    }
+
+    /// Adds items whose keys lie in ascending order beyond those that are there, as they were stored elsewhere; and the record of
+    /// the state with the last ones.
+    func append(_ batch: [(key: ArraySlice<UInt8>, record: ArraySlice<UInt8>)], last: StateRecord?) throws {
+        try environment.write { transaction in
+            for (key, record) in batch { try transaction.put(record, forKey: key, in: items, mode: .append) }
+            if let last { try transaction.put(last.encode(), forKey: Self.recordKey, in: meta) }
+        }
+    }
+}
+
+extension Backend {
+    /// For tests: changes a stored byte behind the checksums' back.
+    func testOnlyFlipByte(at offset: Int, ofRecordFor key: [UInt8]) throws {
+        try environment.write { transaction in
+            guard var bytes = try transaction.get(key, in: items) else { return }
+            bytes[offset] ^= 1
+            try transaction.put(bytes, forKey: key, in: items)
+        }
+    }
+
+    /// For tests: replaces the record of the state.
+    func testOnlyPutStateRecord(_ bytes: [UInt8]) throws {
+        try environment.write { try $0.put(bytes, forKey: Self.recordKey, in: meta) }
+    }
+}

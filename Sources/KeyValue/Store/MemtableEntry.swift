@@ -1,0 +1,80 @@
+/// What the memtable holds of a key: its present item, or a tombstone that hides what lies below.
+///
+/// It keeps the committed entry's payload as it is and points into it, so that nothing is copied on the way.
+struct MemtableEntry: Sendable {
+    private let storage: [UInt8]
+    private let keyStart: UInt32
+    let valueLength: UInt32
+    private let keyLength: UInt16
+    private let spelledLength: UInt16
+    /// See ``ContentTypes``.
+    let contentType: UInt8
+    let isTombstone: Bool
+    let metadata: ItemMetadata
+
+    /// The item that a put makes. Key, spelled-out content type and value lie behind one another in `payload`.
+    init(put layout: CommandLayout, payload: [UInt8], metadata: ItemMetadata) {
+        storage = payload
+        keyStart = UInt32(layout.key.lowerBound)
+        keyLength = UInt16(layout.keyLength)
+        spelledLength = UInt16(layout.contentTypeLength)
+        valueLength = UInt32(layout.valueLength)
+        contentType = layout.contentType
+        isTombstone = false
+        self.metadata = metadata
+    }
+
+    /// A tombstone for the key that lies at `key` in `storage`.
+    init(tombstoneIn storage: [UInt8], key: Range<Int>) {
+        self.storage = storage
+        keyStart = UInt32(key.lowerBound)
+        keyLength = UInt16(key.count)
+        spelledLength = 0
+        valueLength = 0
+        contentType = ContentTypes.none
+        isTombstone = true
+        metadata = ItemMetadata(createRevision: 0, modRevision: 0, version: 0)
+    }
+
+    /// What it counts against the memtable's bound: the payload, its array's header, and its place in the table.
+    var size: Int { storage.count + 32 + MemoryLayout<MemtableEntry>.stride }
+
+    /// Bytes of key and value.
+    var contentSize: Int { Int(keyLength) + Int(valueLength) }
+
+    private var keyRange: Range<Int> { Int(keyStart)..<Int(keyStart) + Int(keyLength) }
+    private var spelledRange: Range<Int> { keyRange.upperBound..<keyRange.upperBound + Int(spelledLength) }
+    private var valueRange: Range<Int> { spelledRange.upperBound..<spelledRange.upperBound + Int(valueLength) }
+
+    var key: ArraySlice<UInt8> { storage[keyRange] }
+
+    /// For a put, not a tombstone.
+    func item(keysOnly: Bool = false) -> Item {
+        Item(
+            key: key,
+            value: keysOnly ? [] : storage[valueRange],
+            contentType: contentType == ContentTypes.spelledOut
+                ? String(decoding: storage[spelledRange], as: UTF8.self) : ContentTypes.name(of: contentType),
+            metadata: metadata
+        )
+    }
+
+    @inline(__always)
+    func withKey<Result>(_ body: (UnsafeRawBufferPointer) throws -> Result) rethrows -> Result {
+        try storage.withUnsafeBytes { try body(UnsafeRawBufferPointer(rebasing: $0[keyRange])) }
+    }
+
+    func withParts(_ body: (StoredRecord.Parts) throws -> Void) rethrows {
+        try storage.withUnsafeBytes { bytes in
+            try body(
+                StoredRecord.Parts(
+                    key: UnsafeRawBufferPointer(rebasing: bytes[keyRange]),
+                    contentType: contentType,
+                    spelledContentType: UnsafeRawBufferPointer(rebasing: bytes[spelledRange]),
+                    value: UnsafeRawBufferPointer(rebasing: bytes[valueRange]),
+                    metadata: metadata
+                )
+            )
+        }
+    }
+}

@@ -1,0 +1,93 @@
+internal import Synchronization
+
+extension Store {
+    /// One page of keys with their items, from one consistent cut.
+    ///
+    /// `limit` and `maximumBytes` below 1 count as 1. The environment's reader is held for the page only.
+    public func range(_ query: RangeQuery) throws -> Page {
+        let view = try state.withLock { try $0.makeView() }
+        var builder = PageBuilder(query: query)
+        try view.scan(query.bounds, isReverse: query.reverse) { try builder.visit($0) }
+        return builder.page(mark: view.mark)
+    }
+}
+
+extension RangeQuery {
+    private var groupDelimiter: [UInt8]? { delimiter.flatMap { $0.isEmpty ? nil : $0 } }
+
+    /// The group that a key belongs to: up to and with the first delimiter behind the prefix. Nil when it belongs to none.
+    func group(of key: UnsafeRawBufferPointer) -> [UInt8]? {
+        guard let delimiter = groupDelimiter, key.count >= prefix.count + delimiter.count else { return nil }
+        return delimiter.withUnsafeBytes { delimiter in
+            for start in prefix.count...(key.count - delimiter.count)
+            where UnsafeRawBufferPointer(rebasing: key[start...]).hasPrefix(delimiter) {
+                return Array(key[..<(start + delimiter.count)])
+            }
+            return nil
+        }
+    }
+
+    /// What is left to read, `after` taken into account.
+    var bounds: KeyBounds {
+        var bounds = KeyBounds(prefix: prefix)
+        if let start { bounds.raise(toAtLeast: start) }
+        bounds.lower(toBelow: end)
+        guard let after else { return bounds }
+        let group = after.starts(with: prefix) ? after.withUnsafeBytes { self.group(of: $0) } : nil
+        if reverse {
+            bounds.lower(toBelow: group ?? after)
+        } else if let group {
+            guard let next = KeyBounds.successor(ofPrefix: group) else {
+                bounds.makeEmpty()
+                return bounds
+            }
+            bounds.raise(toAtLeast: next)
+        } else {
+            bounds.raise(toAtLeast: after + [0])
+        }
+        return bounds
+    }
+}
+
+/// Fills a page from a scan.
+private struct PageBuilder {
+    let query: RangeQuery
+    private var items: [Item] = []
+    private var groups: [[UInt8]] = []
+    private var last: [UInt8]?
+    private var more = false
+    private var bytes = 0
+
+    init(query: RangeQuery) { self.query = query }
+
+    private var isEmpty: Bool { items.isEmpty && groups.isEmpty }
+
+    private mutating func admits(_ size: Int) -> Bool {
+        let isFull = items.count + groups.count >= max(1, query.limit) || bytes + size > query.maximumBytes
+        // One is answered whatever the bounds are, or reading on would never end.
+        if isFull && !isEmpty {
+            more = true
+            return false
+        }
+        bytes += size
+        return true
+    }
+
+    mutating func visit(_ scanned: ScannedItem) throws -> ScanStep {
+        if let group = scanned.withKey({ query.group(of: $0) }) {
+            guard admits(group.count) else { return .stop }
+            groups.append(group)
+            last = group
+            if query.reverse { return .jump(group) }
+            return KeyBounds.successor(ofPrefix: group).map { .jump($0) } ?? .stop
+        }
+        let size = scanned.withKey { $0.count } + (query.keysOnly ? 0 : scanned.valueLength)
+        guard admits(size) else { return .stop }
+        let item = try scanned.item(keysOnly: query.keysOnly)
+        last = Array(item.key)
+        items.append(item)
+        return .next
+    }
+
+    func page(mark: StateMark) -> Page { Page(items: items, groups: groups, more: more, last: last, mark: mark) }
+}

@@ -1,0 +1,61 @@
+internal import Checksum
+internal import LMDB
+internal import Synchronization
+
+extension Store {
+    /// What one hold of the lock finds for a lookup.
+    private enum Found: ~Copyable {
+        case decided(Item?, StateMark)
+        case below(ReadTransaction, Backend, StateMark)
+    }
+
+    /// A key's item, and the mark of the cut that it was read from. A key that cannot exist (empty, too long) does not.
+    public func get(_ key: ArraySlice<UInt8>) throws -> (item: Item?, mark: StateMark) {
+        guard Command.validate(keyLength: key.count) == nil else { return (nil, mark) }
+        return try key.withUnsafeBytes { key in
+            let found = try state.withLock { state throws -> Found in
+                switch state.lookUp(key) {
+                case .gone: .decided(nil, state.record.mark)
+                case .entry(let entry): .decided(entry.item(), state.record.mark)
+                case .below: .below(try state.backend.environment.beginRead(), state.backend, state.record.mark)
+                }
+            }
+            switch consume found {
+            case .decided(let item, let mark): return (item, mark)
+            case .below(let transaction, let backend, let mark):
+                guard let record = try backend.record(of: key, in: transaction) else { return (nil, mark) }
+                return (try backend.item(record, key: key), mark)
+            }
+        }
+    }
+
+    /// How many keys begin with `prefix`. All keys are counted at once; otherwise it takes a look at each.
+    public func count(prefix: [UInt8]) throws -> (count: Int, mark: StateMark) {
+        if prefix.isEmpty { return state.withLock { (Int(clamping: $0.record.keyCount), $0.record.mark) } }
+        let view = try state.withLock { try $0.makeView() }
+        var count = 0
+        try view.scan(KeyBounds(prefix: prefix)) { _ in
+            count += 1
+            return .next
+        }
+        return (count, view.mark)
+    }
+
+    /// A checksum over every item with its metadata, in the order of the keys: equal for equal states. Reads everything,
+    /// under one read transaction.
+    public func checksum() throws -> (checksum: UInt32, mark: StateMark) {
+        let view = try state.withLock { try $0.makeView() }
+        var checksum = CRC32C()
+        try view.scan(KeyBounds(prefix: [])) { scanned in
+            let item = try scanned.item(keysOnly: false)
+            let contentType = Array((item.contentType ?? "").utf8)
+            for part in [item.key, item.value, contentType[...]] {
+                checksum.update(UInt64(part.count))
+                checksum.update(part)
+            }
+            for number in [item.createRevision, item.modRevision, item.version, item.lease] { checksum.update(number) }
+            return .next
+        }
+        return (checksum.value, view.mark)
+    }
+}

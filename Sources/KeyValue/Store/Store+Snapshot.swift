@@ -1,0 +1,141 @@
+internal import LMDB
+internal import Synchronization
+
+extension Store {
+    /// Streams the state exactly as it stands at the last flush, and answers that position and membership.
+    ///
+    /// On the flush thread: no flush runs meanwhile, while applying and reading go on. Each record is verified on the way. The
+    /// pieces given to `sink` are valid for the call only; when `sink` throws, so does this.
+    ///
+    /// - Parameter flushesFirst: flush before, so that everything applied before the call is in the snapshot. Without it the cut is
+    ///   ``durablePosition``, as a caller wants it that has already written that position down.
+    public func writeSnapshot(
+        flushesFirst: Bool = true,
+        to sink: (UnsafeRawBufferPointer) throws -> Void
+    ) throws -> (index: UInt64, term: UInt64, membership: [UInt8]) {
+        try maintenance.withLock { _ in
+            if flushesFirst { _ = try flushWhileHolding() }
+            let backend = state.withLock { $0.backend }
+            return try backend.writeSnapshot(to: sink)
+        }
+    }
+
+    /// Replaces the state by the one in a snapshot, durably: readers see the old one until they see the whole new one.
+    ///
+    /// On the flush thread; nothing is applied meanwhile. `source` answers the next bytes, as many as it likes, and nil at
+    /// the end. Throws ``StoreError/Code/badSnapshot`` when the stream ends early, is malformed or is of another position than
+    /// `index` and `term`; then, and whenever `source` throws, the old state stays untouched.
+    public func restore(
+        index: UInt64,
+        term: UInt64,
+        membership: [UInt8],
+        from source: (_ maximumBytes: Int) throws -> [UInt8]?
+    ) throws {
+        try maintenance.withLock { _ in
+            guard let current = try directory.readPointer() else {
+                throw StoreError(
+                    code: .inconsistentDirectory,
+                    path: directory.path,
+                    message: "the file \(StateDirectory.pointerName) is gone while the state is in use"
+                )
+            }
+            let next = current + 1
+            // One that could not be removed when it failed.
+            if try directory.generations().contains(next) { try directory.removeGeneration(next) }
+            let new: (backend: Backend, record: StateRecord)
+            do {
+                new = try build(generation: next, from: source) { record in
+                    guard record.mark.index == index, record.mark.term == term else {
+                        throw StoreError(
+                            code: .badSnapshot,
+                            path: directory.path,
+                            message: "the snapshot holds the state at entry \(record.mark.index) of term "
+                                + "\(record.mark.term), not at entry \(index) of term \(term)"
+                        )
+                    }
+                    record.membership = membership
+                }
+            } catch {
+                // What stays now is removed at the next restore or start.
+                try? directory.removeGeneration(next)
+                throw error
+            }
+            try directory.writePointer(next)
+            // The old state is freed behind the lock; its files close when its last reader ends.
+            let old = state.withLock { state in
+                let old = state
+                state = LiveState(backend: new.backend, record: new.record, options: options)
+                return old
+            }
+            withExtendedLifetime(old) {}
+            // Harmless when it fails: the next start removes what is not named by the pointer.
+            try? directory.removeGeneration(current)
+        }
+    }
+
+    /// The most bytes and items that are written in one transaction.
+    private static let restoreBatchBytes = 8 << 20
+    private static let restoreBatchItems = 20_000
+
+    private func build(
+        generation: UInt64,
+        from source: (Int) throws -> [UInt8]?,
+        _ check: (inout StateRecord) throws -> Void
+    ) throws -> (backend: Backend, record: StateRecord) {
+        var reader = SnapshotReader(path: directory.path)
+        var record = try reader.readState(from: source)
+        try check(&record)
+        let backend = try Backend(path: directory.path(ofGeneration: generation), options: options)
+        var batch: [(key: ArraySlice<UInt8>, record: ArraySlice<UInt8>)] = []
+        var (bytes, items) = (0, UInt64(0))
+        do {
+            while case .item(let key, let value) = try reader.next(from: source) {
+                // Copied, because a slice would keep the whole piece that it lies in.
+                batch.append((Array(key)[...], Array(value)[...]))
+                bytes += key.count + value.count
+                items += 1
+                if bytes >= Self.restoreBatchBytes || batch.count >= Self.restoreBatchItems {
+                    try backend.append(batch, last: nil)
+                    batch.removeAll(keepingCapacity: true)
+                    bytes = 0
+                }
+            }
+            try reader.expectEnd(from: source)
+            guard items == record.keyCount else {
+                throw StoreError(
+                    code: .badSnapshot,
+                    path: directory.path,
+                    message: "the snapshot has \(items) keys, but announced \(record.keyCount)"
+                )
+            }
+            try backend.append(batch, last: record)
+        } catch let error as LMDBError where error.code == .keyExists {
+            throw StoreError(code: .badSnapshot, path: directory.path, message: "the snapshot's keys are not in order")
+        }
+        return (backend, record)
+    }
+}
+
+extension Backend {
+    fileprivate func writeSnapshot(
+        to sink: (UnsafeRawBufferPointer) throws -> Void
+    ) throws -> (index: UInt64, term: UInt64, membership: [UInt8]) {
+        try environment.read { transaction in
+            let record = try readStateRecord(in: transaction)
+            var writer = SnapshotWriter()
+            writer.write(record)
+            try withItemCursor(in: transaction) { cursor in
+                var next = try cursor.first()
+                while let item = next {
+                    guard try decode(item.value, key: item.key).isValueIntact else {
+                        throw StoreError.corruptItem(item.key, path: path)
+                    }
+                    try writer.write(key: item.key, record: item.value, to: sink)
+                    next = try cursor.next()
+                }
+            }
+            try writer.finish(to: sink)
+            return (record.mark.index, record.mark.term, record.membership)
+        }
+    }
+}

@@ -1,0 +1,174 @@
+import KeyValue
+
+/// A generator with a seed, so that a failure can be run again.
+struct SeededGenerator: RandomNumberGenerator {
+    private var state: UInt64
+
+    init(seed: UInt64) { state = seed }
+
+    /// SplitMix64 (Steele, Lea, Flood 2014).
+    mutating func next() -> UInt64 {
+        state &+= 0x9e37_79b9_7f4a_7c15
+        var mixed = state
+        mixed = (mixed ^ (mixed >> 30)) &* 0xbf58_476d_1ce4_e5b9
+        mixed = (mixed ^ (mixed >> 27)) &* 0x94d0_49bb_1331_11eb
+        return mixed ^ (mixed >> 31)
+    }
+}
+
+/// What the store must do, said as plainly as possible.
+struct ReferenceModel {
+    private(set) var items: [ArraySlice<UInt8>: Item] = [:]
+    private(set) var revision: UInt64 = 0
+
+    var sorted: [Item] { items.values.sorted { $0.key.lexicographicallyPrecedes($1.key) } }
+
+    func items(prefix: [UInt8]) -> [Item] { sorted.filter { $0.key.starts(with: prefix) } }
+
+    mutating func apply(_ command: Command) -> Outcome {
+        if let reason = command.validate() { return .invalid(reason) }
+        switch command {
+        case .put(let key, let value, let contentType, let condition, let returnsPrevious):
+            let current = items[key]
+            guard holds(condition, current) else {
+                return .conditionFailed(revision: revision, current: current?.metadata)
+            }
+            revision += 1
+            let metadata = ItemMetadata(
+                createRevision: current?.createRevision ?? revision,
+                modRevision: revision,
+                version: (current?.version ?? 0) + 1
+            )
+            items[key] = Item(key: key, value: value, contentType: contentType, metadata: metadata)
+            return .put(
+                revision: revision,
+                createRevision: metadata.createRevision,
+                version: metadata.version,
+                created: current == nil,
+                previous: returnsPrevious ? current : nil
+            )
+        case .delete(let key, let condition, let returnsPrevious):
+            let current = items[key]
+            guard holds(condition, current) else {
+                return .conditionFailed(revision: revision, current: current?.metadata)
+            }
+            guard current != nil else { return .deleted(revision: revision, count: 0, previous: nil) }
+            revision += 1
+            items[key] = nil
+            return .deleted(revision: revision, count: 1, previous: returnsPrevious ? current : nil)
+        case .deletePrefix(let prefix):
+            let doomed = items.keys.filter { $0.starts(with: prefix) }
+            guard !doomed.isEmpty else { return .deleted(revision: revision, count: 0, previous: nil) }
+            revision += 1
+            for key in doomed { items[key] = nil }
+            return .deleted(revision: revision, count: doomed.count, previous: nil)
+        }
+    }
+
+    private func holds(_ condition: Condition, _ current: Item?) -> Bool {
+        switch condition {
+        case .none: true
+        case .absent, .modRevision(0): current == nil
+        case .exists: current != nil
+        case .modRevision(let revision): current?.modRevision == revision
+        }
+    }
+
+    /// One page, by brute force.
+    func page(_ query: RangeQuery) -> (items: [Item], groups: [[UInt8]], more: Bool, last: [UInt8]?) {
+        var keys = items(prefix: query.prefix)
+        if query.reverse { keys.reverse() }
+        var (page, groups, last) = ([Item](), [[UInt8]](), [UInt8]?.none)
+        var bytes = 0
+        let seenGroup = query.after.flatMap { group(of: $0[...], query) }
+        for item in keys {
+            if let start = query.start, item.key.lexicographicallyPrecedes(start) { continue }
+            if let end = query.end, !item.key.lexicographicallyPrecedes(end) { continue }
+            let group = group(of: item.key, query)
+            if let after = query.after {
+                if let group, group == seenGroup { continue }
+                let isBehind =
+                    query.reverse
+                    ? item.key.lexicographicallyPrecedes(after) : after.lexicographicallyPrecedes(item.key)
+                guard isBehind else { continue }
+            }
+            if let group, group == groups.last { continue }
+            let size = group?.count ?? item.key.count + (query.keysOnly ? 0 : item.value.count)
+            let isFull = page.count + groups.count >= max(1, query.limit) || bytes + size > query.maximumBytes
+            if isFull, last != nil { return (page, groups, true, last) }
+            bytes += size
+            if let group {
+                groups.append(group)
+            } else {
+                var item = item
+                if query.keysOnly { item.value = [] }
+                page.append(item)
+            }
+            last = group ?? Array(item.key)
+        }
+        return (page, groups, false, last)
+    }
+
+    private func group(of key: ArraySlice<UInt8>, _ query: RangeQuery) -> [UInt8]? {
+        guard let delimiter = query.delimiter, !delimiter.isEmpty, key.starts(with: query.prefix) else { return nil }
+        var rest = key.dropFirst(query.prefix.count)
+        while rest.count >= delimiter.count {
+            if rest.starts(with: delimiter) { return Array(key[..<(rest.startIndex + delimiter.count)]) }
+            rest = rest.dropFirst()
+        }
+        return nil
+    }
+}
+
+extension Command {
+    /// A random command over few keys, so that commands meet.
+    static func random(using generator: inout SeededGenerator, latestRevision: UInt64) -> Command {
+        let key = randomKey(using: &generator)[...]
+        let condition: Condition =
+            switch Int.random(in: 0..<10, using: &generator) {
+            case 0: .absent
+            case 1: .exists
+            case 2: .modRevision(UInt64.random(in: 0...max(1, latestRevision), using: &generator))
+            case 3: .modRevision(latestRevision)
+            default: .none
+            }
+        let returnsPrevious = Bool.random(using: &generator)
+        switch Int.random(in: 0..<100, using: &generator) {
+        case 0..<65:
+            return .put(
+                key: key,
+                value: randomValue(using: &generator)[...],
+                contentType: [nil, "text/plain", "application/json", "x/\u{fc}ml", ""].randomElement(
+                    using: &generator
+                )!,
+                condition: condition,
+                returnsPrevious: returnsPrevious
+            )
+        case 65..<93: return .delete(key: key, condition: condition, returnsPrevious: returnsPrevious)
+        case 93: return .put(key: [UInt8](repeating: 7, count: 481)[...], value: [1])
+        default: return .deletePrefix(randomPrefix(using: &generator)[...])
+        }
+    }
+
+    static func randomKey(using generator: inout SeededGenerator) -> [UInt8] {
+        var key = randomPrefix(using: &generator)
+        let tail = Array(String(Int.random(in: 0..<40, using: &generator)).utf8)
+        key += Int.random(in: 0..<20, using: &generator) == 0 ? [UInt8](repeating: 0xff, count: 480 - key.count) : tail
+        return key
+    }
+
+    static func randomPrefix(using generator: inout SeededGenerator) -> [UInt8] {
+        let prefixes = ["a", "a/", "a/b/", "a/b/c", "b/", "users/", "users/x/"].map { Array($0.utf8) }
+        return (prefixes + [[0xff], [0xff, 0xff], [0x00], [0x61, 0x2f, 0x00]]).randomElement(using: &generator)!
+    }
+
+    private static func randomValue(using generator: inout SeededGenerator) -> [UInt8] {
+        let length =
+            switch Int.random(in: 0..<10, using: &generator) {
+            case 0: 0
+            case 1: Int.random(in: 2_000..<20_000, using: &generator)
+            default: Int.random(in: 1..<64, using: &generator)
+            }
+        return (0..<length).map { _ in UInt8.random(in: 0...255, using: &generator) }
+    }
+}
