@@ -114,7 +114,7 @@ let package = Package(
         .executableTarget(
             name: "kontiki",
             dependencies: [
-                "HTTPAPI", "KeyValueService", "KontikiClient", "RaftNode", "KeyValue",
+                "HTTPAPI", "KeyValueService", "KontikiClient", "RaftNode", "KeyValue", "LMDB", "Raft",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: nio),

@@ -25,6 +25,7 @@ extension Engine {
         let followers = core.peerViews.map(\.id)
         if seen.configuration != core.configuration || seen.links != followers { noteConfiguration(followers) }
         noteRemoval()
+        if driver.ticks != seen.statusTick { correctOwnAddress() }
         board.update(vitals: Vitals(term: core.term, leader: leaderMember, appliedIndex: appliedIndex))
         if driver.ticks != seen.statusTick { publishStatus() }
     }
@@ -50,7 +51,7 @@ extension Engine {
         let configuration = driver.core.configuration
         if seen.configuration != configuration {
             logger.info("membership", metadata: ["now": "\(configuration)"])
-            for member in configuration.members { addressBook[member.id] = member.peerAddress }
+            for member in configuration.members { lastAddresses[member.id] = member.peerAddress }
         }
         seen.configuration = configuration
         seen.links = followers
@@ -64,7 +65,7 @@ extension Engine {
         var peers: [ServerID: String] = [:]
         if !isRemoved {
             let ids = core.configuration.members.map(\.id) + core.peerViews.map(\.id) + callers
-            for id in ids where id != identity.serverID { peers[id] = addressBook[id] }
+            for id in ids where id != identity.serverID { peers[id] = address(of: id) }
         }
         guard peers != linkedPeers else { return }
         linkedPeers = peers
@@ -75,6 +76,30 @@ extension Engine {
         let core = driver.core
         return !core.configuration.isEmpty && !core.configuration.contains(core.id)
             && core.configurationIndex <= core.commitIndex
+    }
+
+    /// A server that is reached elsewhere than the configuration says (it moved, or its port was chosen by the system) has its
+    /// record changed.
+    private func correctOwnAddress() {
+        guard let known = driver.core.configuration.member(identity.serverID), !isCorrectingAddress,
+            known.peerAddress != identity.peerAddress || known.clientAddress != identity.clientAddress
+                || known.name != identity.name,
+            driver.core.leaderID != nil, !driver.core.configuration.isJoint
+        else { return }
+        var member = known
+        member.name = identity.name
+        member.peerAddress = identity.peerAddress
+        member.clientAddress = identity.clientAddress
+        isCorrectingAddress = true
+        let request = NodeCall.change(.update(member))
+        Task {
+            let answer = await self.callLeader(request, timeout: .seconds(5))
+            if let error = answer.error {
+                self.logger.debug("the own address is not corrected yet", metadata: ["reason": "\(error)"])
+            }
+            try? await self.pause(milliseconds: 500)
+            self.loop.execute { self.isCorrectingAddress = false }
+        }
     }
 
     private func noteRemoval() {
@@ -133,7 +158,7 @@ extension Engine {
     func name(of peer: ServerID) -> String { driver.core.configuration.member(peer)?.name ?? peer.description }
 
     func address(of peer: ServerID) -> String? {
-        driver.core.configuration.member(peer)?.peerAddress ?? addressBook[peer]
+        announced[peer] ?? driver.core.configuration.member(peer)?.peerAddress ?? lastAddresses[peer]
     }
 }
 
@@ -150,13 +175,14 @@ extension Engine: PeerTransportDelegate {
 
     /// A leader that has just taken this server in calls before the answer to the join request has come.
     func adopt(_ cluster: ClusterID, calledBy peer: ServerIdentity) -> Bool {
+        guard become(partOf: cluster) else { return false }
         called(by: peer)
-        return become(partOf: cluster)
+        return true
     }
 
     func called(by peer: ServerIdentity) {
         guard peer.clusterID == identity.clusterID || identity.clusterID == .none else { return }
-        addressBook[peer.serverID] = peer.peerAddress
+        announced[peer.serverID] = peer.peerAddress
         if !driver.core.configuration.contains(peer.serverID), !callers.contains(peer.serverID) {
             callers.append(peer.serverID)
             if callers.count > 64 { callers.removeFirst() }

@@ -68,7 +68,7 @@ extension Engine {
         }
     }
 
-    private func pause(milliseconds: Int64) async throws {
+    func pause(milliseconds: Int64) async throws {
         try await loop.scheduleTask(in: .milliseconds(milliseconds)) {}.futureResult.get()
     }
 
@@ -117,6 +117,21 @@ extension Engine {
     private func identity(isNot cluster: ClusterID) -> Bool { store.identity.clusterID != cluster }
 
     // MARK: Membership and transfer
+
+    /// Has the leader carry out what an operator asked for, this server or another.
+    func callLeader(_ call: NodeCall, timeout: TimeAmount) async -> NodeCall.Answer {
+        guard let leader = board.vitals.leader, leader.id != store.identity.serverID else {
+            return await carryOut(call, timeout: timeout)
+        }
+        do {
+            let response = try await transport.control(.call(call.encode()), at: leader.peerAddress, timeout: timeout)
+            if case .answer(let bytes) = response, let answer = NodeCall.Answer(decoding: bytes) { return answer }
+            throw TransportError(.protocolViolation, "no proper answer: \(response)")
+        } catch {
+            let text = "the leader '\(leader.name)' cannot be asked: \(error)"
+            return NodeCall.Answer(error: OperationError(.unreachable, leader: leader.id, text))
+        }
+    }
 
     /// Carries out what an operator asked for, on the leader.
     func carryOut(_ call: NodeCall, timeout: TimeAmount) async -> NodeCall.Answer {

@@ -45,8 +45,11 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
     private let maxRecent = 8192
     var tickTask: RepeatedTask?
     private(set) var hasFailed = false
-    /// Where servers can be reached that the configuration does not name (yet, or any more).
-    var addressBook: [ServerID: String] = [:]
+    /// Where servers say that they are reached, in their handshakes: newer than what the configuration says.
+    var announced: [ServerID: String] = [:]
+    /// Where servers were reached that the configuration may not name any more.
+    var lastAddresses: [ServerID: String] = [:]
+    var isCorrectingAddress = false
     var linkedPeers: [ServerID: String] = [:]
     var transfers: [ServerID: SnapshotTransfer] = [:]
     var latestSnapshot: SnapshotDescriptor?

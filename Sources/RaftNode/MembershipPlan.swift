@@ -11,6 +11,16 @@ extension Configuration {
                 throw OperationError(.invalid, "server \(id) is no learner of this cluster")
             }
             return rebuilt(voters: voters + [id], changed: member.settled)
+        case .update(let member):
+            guard let known = self.member(member.id) else {
+                throw OperationError(.invalid, "server \(member.id) is no member of this cluster")
+            }
+            guard self.member(named: member.name).map({ $0.id == member.id }) ?? true else {
+                throw OperationError(.invalid, "the name '\(member.name)' belongs to another server")
+            }
+            var changed = member
+            changed.promotion = known.promotion
+            return rebuilt(voters: voters, changed: changed)
         case .remove(let id):
             guard contains(id) else { throw OperationError(.invalid, "server \(id) is no member of this cluster") }
             guard voters != [id] else {

@@ -13,6 +13,9 @@ enum NodeCall: Hashable, Sendable {
         case .change(.add(let member)):
             writer.write(UInt8(1))
             writer.append(Configuration(voters: [], learners: [member]).encode())
+        case .change(.update(let member)):
+            writer.write(UInt8(7))
+            writer.append(Configuration(voters: [], learners: [member]).encode())
         case .change(.promote(let id)): writer.write(2, id)
         case .change(.remove(let id)): writer.write(3, id)
         case .change(.replace(let old, let new)):
@@ -30,9 +33,9 @@ enum NodeCall: Hashable, Sendable {
     init?(decoding bytes: [UInt8]) {
         var reader = ByteReader(bytes)
         guard let kind = reader.read(UInt8.self) else { return nil }
-        if kind == 1 {
+        if kind == 1 || kind == 7 {
             guard let member = Configuration(decoding: bytes.dropFirst())?.members.first else { return nil }
-            self = .change(.add(member))
+            self = .change(kind == 1 ? .add(member) : .update(member))
             return
         }
         guard let raw = reader.read(UInt64.self) else { return nil }

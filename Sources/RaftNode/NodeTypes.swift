@@ -99,6 +99,8 @@ public enum MembershipRequest: Hashable, Sendable {
     /// Makes a learner a voter now.
     case promote(ServerID)
     case remove(ServerID)
+    /// Changes the name or the addresses of a member.
+    case update(Member)
     /// In one step the first leaves and the second, a learner, becomes a voter.
     case replace(ServerID, with: ServerID)
 }

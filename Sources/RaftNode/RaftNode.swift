@@ -102,42 +102,9 @@ public final class RaftNode<Machine: StateMachine>: Sendable {
     }
 
     private func call(_ call: NodeCall, timeout: TimeAmount) async throws(OperationError) -> NodeCall.Answer {
-        let answer: NodeCall.Answer
-        if let leader = vitals.leader, leader.id != status.serverID {
-            answer = try await ask(leader, call, timeout: timeout)
-        } else {
-            answer = await engine.carryOut(call, timeout: timeout)
-        }
+        let answer = await engine.callLeader(call, timeout: timeout)
         if let error = answer.error { throw error }
         return answer
-    }
-
-    private func ask(
-        _ leader: Member,
-        _ call: NodeCall,
-        timeout: TimeAmount
-    ) async throws(OperationError) -> NodeCall.Answer {
-        do {
-            let response = try await engine.transport.control(
-                .call(call.encode()),
-                at: leader.peerAddress,
-                timeout: timeout
-            )
-            if case .answer(let bytes) = response, let answer = NodeCall.Answer(decoding: bytes) { return answer }
-            throw OperationError(
-                .unreachable,
-                leader: leader.id,
-                "the leader '\(leader.name)' gave no proper answer: \(response)"
-            )
-        } catch let error as OperationError {
-            throw error
-        } catch {
-            throw OperationError(
-                .unreachable,
-                leader: leader.id,
-                "the leader '\(leader.name)' cannot be asked: \(error)"
-            )
-        }
     }
 
     // MARK: Stopping
