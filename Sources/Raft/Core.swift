@@ -108,6 +108,7 @@ public struct Core: Hashable, Sendable {
         applied: LogIndex
     ) {
         precondition(options.heartbeatTicks > 0 && options.electionTicks > options.heartbeatTicks)
+        precondition(options.maxAppendEntries > 0 && options.maxInFlightMessages > 0)
         self.id = id
         self.options = options
         self.hardState = hardState
@@ -186,7 +187,7 @@ public struct Core: Hashable, Sendable {
     /// Takes events in, in order, as one step: what they cause is written and sent together.
     public mutating func step(_ events: some Sequence<Event>, into effects: inout Effects) {
         for event in events {
-            guard violation == nil else { return }
+            guard violation == nil else { break }
             handle(event, into: &effects)
         }
         guard violation == nil else {

@@ -97,9 +97,12 @@ package struct Driver: Sendable {
     // MARK: Inputs
 
     package mutating func step(_ events: [Event], into actions: inout Actions) {
+        var hasTick = false
         for event in events {
             switch event {
-            case .tick: tick += 1
+            case .tick:
+                tick += 1
+                hasTick = true
             case .persisted(let sequence): persisted = max(persisted, sequence)
             case .restored(let index): finishRestore(index)
             default: break
@@ -108,7 +111,7 @@ package struct Driver: Sendable {
         var effects = Effects()
         core.step(events, into: &effects)
         carryOut(effects, into: &actions)
-        if case .tick = events.first { handleTick(into: &actions) }
+        if hasTick { handleTick(into: &actions) }
         planApply(into: &actions)
     }
 

@@ -18,6 +18,7 @@ extension Configuration {
             guard self.member(named: member.name).map({ $0.id == member.id }) ?? true else {
                 throw OperationError(.invalid, "the name '\(member.name)' belongs to another server")
             }
+            try check(member)
             var changed = member
             changed.promotion = known.promotion
             return rebuilt(voters: voters, changed: changed)
@@ -36,7 +37,19 @@ extension Configuration {
         }
     }
 
+    /// Names and addresses have bounds: they are a part of every configuration, snapshot and handshake.
+    private func check(_ member: Member) throws(OperationError) {
+        for text in [member.name, member.peerAddress, member.clientAddress] where text.utf8.count > 255 {
+            throw OperationError(.invalid, "a name or an address has at most 255 bytes; '\(text.prefix(40))…' has more")
+        }
+        guard !member.name.isEmpty, !member.peerAddress.isEmpty else {
+            throw OperationError(.invalid, "a member needs a name and an address for its peers")
+        }
+        guard members.count < 256 else { throw OperationError(.invalid, "a cluster has at most 256 members") }
+    }
+
     private func adding(_ member: Member) throws(OperationError) -> Configuration {
+        try check(member)
         if let known = self.member(member.id) {
             throw OperationError(.invalid, "server \(member.id) is a member already, as '\(known.name)'")
         }

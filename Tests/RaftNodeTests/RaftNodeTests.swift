@@ -119,7 +119,7 @@ struct RaftNodeTests {
         }
         nodes[2] = try await cluster.start("c", .mustExist, at: address, small)
         #expect(try await read(nodes[2]) == 600)
-        #expect(nodes[2].status.snapshotIndex > 0)
+        try await eventually("the snapshot is known") { nodes[2].status.snapshotIndex > 0 }
         await cluster.stop(nodes)
         try await cluster.remove()
         #expect(cluster.reportedFailures == [])
