@@ -194,7 +194,7 @@ extension AcceptedConnection {
             key = TransportCore.IncomingKey(peer: hello.sender.serverID, purpose: hello.purpose)
             phase = .messages(FrameParser(maximumBytes: core.limits.maximumFrameBytes))
         case .control:
-            phase = .control(FrameParser(maximumBytes: ControlCodec.maximumBytes + 64))
+            phase = .control(FrameParser(maximumBytes: ControlCodec.maximumFrameBytes))
             setTimer(core.limits.controlTimeout, .handshakeTimeout, "closed a control connection that took too long")
         case .snapshot:
             key = TransportCore.IncomingKey(peer: hello.sender.serverID, purpose: hello.purpose)
@@ -216,17 +216,23 @@ extension AcceptedConnection {
         guard let peer else { return }
         // One request a connection: what comes behind it is not read any more.
         phase = .closed
-        func respond(_ response: ControlResponse) {
-            writeLast(Frame.make(.controlResponse) { ControlCodec.encode(response, into: &$0) })
-        }
         guard request != .identify else { return respond(.identity(core.identity)) }
         guard let delegate = core.delegate else { return respond(.refused("this server is stopping")) }
         let bound = NIOLoopBound(self, eventLoop: core.eventLoop)
         delegate.control(request, from: peer) { response in
-            bound.eventLoop.execute {
-                let connection = bound.value
-                connection.writeLast(Frame.make(.controlResponse) { ControlCodec.encode(response, into: &$0) })
-            }
+            bound.eventLoop.execute { bound.value.respond(response) }
         }
+    }
+
+    private func respond(_ response: ControlResponse) {
+        writeLast(
+            Frame.make(.controlResponse) { buffer in
+                let start = buffer.writerIndex
+                ControlCodec.encode(response, into: &buffer)
+                guard buffer.writerIndex - start > ControlCodec.maximumFrameBytes else { return }
+                buffer.moveWriterIndex(to: start)
+                ControlCodec.encode(.refused("the answer is too large to be sent"), into: &buffer)
+            }
+        )
     }
 }

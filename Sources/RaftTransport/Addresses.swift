@@ -66,6 +66,8 @@ package struct TransportError: Error, Hashable, Sendable, CustomStringConvertibl
         case addressInUse
         case cannotListen
         case invalidAddress
+        /// A control request beyond its bound.
+        case invalidRequest
         /// No connection came about.
         case unreachable
         case timedOut

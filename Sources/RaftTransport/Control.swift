@@ -36,8 +36,9 @@ package enum ControlResponse: Hashable, Sendable {
 
 /// The wire form of control requests and responses.
 package enum ControlCodec {
-    /// What a request or a response may take.
+    /// What the bytes of a `call` or an `answer` may take.
     package static let maximumBytes = 256 << 10
+    static let maximumFrameBytes = maximumBytes + 64
 
     static func encode(_ request: ControlRequest, into buffer: inout ByteBuffer) {
         switch request {

@@ -6,19 +6,18 @@ final class ControlClientHandler: ChannelInboundHandler {
     typealias InboundIn = ByteBuffer
     typealias OutboundOut = ByteBuffer
 
-    private let request: ControlRequest
+    private let request: ByteBuffer
     private let promise: EventLoopPromise<ControlResponse>
-    private var parser = FrameParser(maximumBytes: ControlCodec.maximumBytes + 64)
+    private var parser = FrameParser(maximumBytes: ControlCodec.maximumFrameBytes)
 
-    init(_ request: ControlRequest, _ promise: EventLoopPromise<ControlResponse>) {
+    init(_ request: ByteBuffer, _ promise: EventLoopPromise<ControlResponse>) {
         self.request = request
         self.promise = promise
     }
 
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
         guard event is HandshakeAccepted else { return }
-        let frame = Frame.make(.controlRequest) { ControlCodec.encode(request, into: &$0) }
-        context.writeAndFlush(wrapOutboundOut(frame), promise: nil)
+        context.writeAndFlush(wrapOutboundOut(request), promise: nil)
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
@@ -50,12 +49,16 @@ final class ControlClientHandler: ChannelInboundHandler {
         on eventLoop: any EventLoop,
         timeout: TimeAmount
     ) -> EventLoopFuture<ControlResponse> {
+        let frame = Frame.make(.controlRequest) { ControlCodec.encode(request, into: &$0) }
+        guard frame.readableBytes <= Frame.headerBytes + ControlCodec.maximumFrameBytes else {
+            return eventLoop.makeFailedFuture(TransportError(.invalidRequest, "the request is too large to be sent"))
+        }
         let promise = eventLoop.makePromise(of: ControlResponse.self)
         var limits = TransportLimits()
         limits.connectTimeout = min(limits.connectTimeout, timeout)
         let hello = Handshake.Hello(purpose: .control, sender: identity, expected: nil)
         let connected = Sockets.connect(to: address, on: eventLoop, limits: limits) {
-            [ClientHandshakeHandler(hello, timeout: timeout), ControlClientHandler(request, promise)]
+            [ClientHandshakeHandler(hello, timeout: timeout), ControlClientHandler(frame, promise)]
         }
         connected.whenFailure { error in
             promise.fail(

@@ -73,6 +73,20 @@ struct ControlTests {
         }
     }
 
+    @Test("What is too large is said clearly, on either side")
+    func tooLarge() async throws {
+        let a = try await Node(1)
+        try await with(a) {
+            let bytes = [UInt8](repeating: 5, count: 300_000)
+            let error = await #expect(throws: TransportError.self) {
+                _ = try await ask(.call(bytes), a, as: identity(9))
+            }
+            #expect(error?.code == .invalidRequest)
+            a.recorder.state.withLock { $0.response = .answer(bytes) }
+            try await expect(.refused("the answer is too large to be sent"), to: .call([1]), a, as: identity(9))
+        }
+    }
+
     @Test("No answer, no listener, another cluster and a bad address are told apart")
     func failures() async throws {
         let a = try await Node(1)

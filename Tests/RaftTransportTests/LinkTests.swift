@@ -212,6 +212,32 @@ struct LinkTests {
         }
     }
 
+    #if os(Linux)
+        @Test("The kernel is told to give up a host that has gone silent, and to send small frames at once")
+        func socketOptions() async throws {
+            let a = try await Node(1)
+            try await with(a) {
+                let channel = try await Sockets.connect(
+                    to: a.address,
+                    on: a.loop,
+                    limits: TransportLimits(),
+                    handlers: { [] }
+                ).get()
+                func option(_ number: CInt) async throws -> SocketOptionValue {
+                    try await channel.getOption(
+                        ChannelOptions.Types.SocketOption(level: .tcp, name: .init(rawValue: number))
+                    ).get()
+                }
+                // TCP_NODELAY, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT and TCP_USER_TIMEOUT of <netinet/tcp.h>.
+                let values = [try await option(1), try await option(4), try await option(5), try await option(6)]
+                #expect(values == [1, 2, 1, 2])
+                let userTimeout = try await option(18)
+                #expect(userTimeout == 5000)
+                try await channel.close().get()
+            }
+        }
+    #endif
+
     @Test("A port in use is said clearly")
     func portInUse() async throws {
         let a = try await Node(1)
