@@ -237,6 +237,9 @@ extension Core {
         if granted {
             setHardState(term: term, vote: candidate)
             resetElectionTimer()
+            // An own pre-campaign ends here: late answers to it must not disturb the winner.
+            role = .follower
+            votes = [:]
         }
         sendWhenDurable(message(to: candidate, .voteResponse(granted: granted)), into: &effects)
     }

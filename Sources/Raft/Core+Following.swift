@@ -11,6 +11,9 @@ extension Core {
 
     mutating func handleAppend(_ append: Append, from leader: ServerID, into effects: inout Effects) {
         guard isWellFormed(append), follow(leader, session: append.session, into: &effects) else { return }
+        if let contradicted = firstContradiction(of: append) {
+            return halt("term \(term): \(leader) contradicts the committed entry \(contradicted) (R24)")
+        }
         let result: AppendResponse.Result
         if append.previous.index < commitIndex {
             // Everything committed agrees with every leader's log; the leader goes on behind it.
@@ -44,6 +47,20 @@ extension Core {
             previous = entry.position
         }
         return true
+    }
+
+    /// The first committed entry that `append` does not agree with. There is none, unless a disk or a server is broken: every
+    /// leader holds what is committed.
+    private func firstContradiction(of append: Append) -> LogIndex? {
+        guard append.previous.index <= commitIndex else { return nil }
+        if let known = log.term(at: append.previous.index), known != append.previous.term {
+            return append.previous.index
+        }
+        for entry in append.entries {
+            guard entry.index <= commitIndex else { break }
+            if let known = log.term(at: entry.index), known != entry.term { return entry.index }
+        }
+        return nil
     }
 
     /// Takes `leader` for the leader of this term. Answers false when this server leads it itself.

@@ -69,7 +69,7 @@ extension Core {
         let removal = log.configurationIndex
         peers.removeAll { peer in
             guard let departsAtTick = peer.departsAtTick else { return false }
-            return tick >= departsAtTick || (removal <= commitIndex && peer.sentCommit >= removal)
+            return tick >= departsAtTick || (removal <= commitIndex && min(peer.match, peer.sentCommit) >= removal)
         }
     }
 

@@ -6,7 +6,7 @@ extension Core {
     mutating func handleRead(_ tokens: [Token], into effects: inout Effects) {
         guard !tokens.isEmpty else { return }
         if isLeader {
-            startReads(tokens.map { .own($0) }, into: &effects)
+            gather(tokens.map { .own($0) })
         } else if let leaderID {
             reads.trackForwarded(tokens, tick: tick)
             for message in reads.forward(to: leaderID, from: id, term: term, tick: tick, sentBefore: 0) {
@@ -19,29 +19,29 @@ extension Core {
 
     mutating func handleReadIndexRequest(_ requestID: UInt64, from peer: ServerID, into effects: inout Effects) {
         if isLeader {
-            startReads([.peer(peer, requestID: requestID)], into: &effects)
+            gather([.peer(peer, requestID: requestID)])
         } else {
             let body = Message.Body.readIndexResponse(requestID: requestID, index: nil)
             send(message(to: peer, body), after: hardStateSequence, into: &effects)
         }
     }
 
-    private mutating func startReads(_ readers: [ReadTracker.Reader], into effects: inout Effects) {
-        guard hasCommittedInTerm else {
-            reads.waitingForTermStart += readers  // R31
-            return
-        }
-        // A round of its own: no answer to an earlier round can confirm these reads (R32).
-        reads.startRound(readers, commit: commitIndex)
-        broadcastHeartbeat(into: &effects)
-        confirmReads(into: &effects)
+    private mutating func gather(_ readers: [ReadTracker.Reader]) {
+        if hasCommittedInTerm { reads.gathered += readers } else { reads.waitingForTermStart += readers }  // R31
     }
 
     /// The first entry of the own term is committed: reads that came before it begin now.
-    mutating func startWaitingReads(into effects: inout Effects) {
-        let waiting = reads.waitingForTermStart
+    mutating func gatherWaitingReads() {
+        reads.gathered += reads.waitingForTermStart
         reads.waitingForTermStart = []
-        if !waiting.isEmpty { startReads(waiting, into: &effects) }
+    }
+
+    /// Begins one round for all reads of this step. It is a round of their own: no answer to an earlier round can confirm them (R32).
+    mutating func startGatheredReads(into effects: inout Effects) {
+        guard !reads.gathered.isEmpty else { return }
+        reads.startRound(commit: commitIndex)
+        broadcastHeartbeat(into: &effects)
+        confirmReads(into: &effects)
     }
 
     mutating func confirm(round: UInt64, by position: Int, into effects: inout Effects) {
@@ -111,6 +111,8 @@ struct ReadTracker: Hashable, Sendable {
     private(set) var round: UInt64 = 0
     /// Leader: reads that came before an entry of its term was committed.
     var waitingForTermStart: [Reader] = []
+    /// Leader: the reads of this step, which get one round together at its end.
+    var gathered: [Reader] = []
     private var rounds: Deque<Round> = []
     private var forwarded: Deque<Forwarded> = []
     private var waiting: [Waiting] = []
@@ -128,9 +130,11 @@ struct ReadTracker: Hashable, Sendable {
 
     var hasRounds: Bool { !rounds.isEmpty }
 
-    mutating func startRound(_ readers: [Reader], commit: LogIndex) {
+    /// Puts what was gathered into a new round.
+    mutating func startRound(commit: LogIndex) {
         round += 1
-        rounds.append(Round(number: round, commit: commit, readers: readers))
+        rounds.append(Round(number: round, commit: commit, readers: gathered))
+        gathered = []
     }
 
     mutating func takeRound(upTo confirmed: UInt64) -> Round? {
@@ -141,9 +145,10 @@ struct ReadTracker: Hashable, Sendable {
     mutating func takeAllReaders() -> [Reader] {
         defer {
             waitingForTermStart = []
+            gathered = []
             rounds = []
         }
-        return rounds.flatMap(\.readers) + waitingForTermStart
+        return rounds.flatMap(\.readers) + gathered + waitingForTermStart
     }
 
     // MARK: Forwarding

@@ -10,6 +10,7 @@ extension Core {
 
     /// Sends to every follower what it may have now: entries within its window, or else a commit index that is news to it.
     mutating func pump(into effects: inout Effects) {
+        startGatheredReads(into: &effects)
         for position in peers.indices {
             while sendAppend(to: position, into: &effects) {}
             let commit = min(commitIndex, peers[position].match)
@@ -116,7 +117,7 @@ extension Core {
     ) {
         guard isLeader, let position = position(of: peer), peers[position].session == response.session else { return }
         peers[position].contactTick = tick
-        peers[position].resumeProbe()
+        peers[position].resumeProbe(tick: tick, pause: options.heartbeatTicks)
         confirm(round: response.round, by: position, into: &effects)
     }
 
@@ -175,7 +176,7 @@ extension Core {
         uncommittedBytes = max(0, uncommittedBytes - log.bytes(in: (commitIndex + 1)...reached))
         let hadCommittedInTerm = hasCommittedInTerm
         commit(upTo: reached, into: &effects)
-        if !hadCommittedInTerm, hasCommittedInTerm { startWaitingReads(into: &effects) }
+        if !hadCommittedInTerm, hasCommittedInTerm { gatherWaitingReads() }
         advanceMembership(into: &effects)
     }
 

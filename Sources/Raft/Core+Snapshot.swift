@@ -41,8 +41,10 @@ extension Core {
     /// The snapshot takes the place of the whole log (R38) and of the membership, a stale uncommitted one too (R39).
     private mutating func install(_ snapshot: LogBase, into effects: inout Effects) {
         let index = snapshot.position.index
-        // R3: the snapshot may come before any message of its leader.
-        if snapshot.position.term > term { becomeFollower(term: snapshot.position.term, leader: nil, into: &effects) }
+        // R3: the snapshot may come before any message of its leader. A campaign with the log that goes now ends.
+        if snapshot.position.term > term || role != .follower {
+            becomeFollower(term: max(term, snapshot.position.term), leader: nil, into: &effects)
+        }
         log = Log(base: snapshot, entries: [])
         for position in writesInFlight.indices { writesInFlight[position].last = 0 }
         stableIndex = 0

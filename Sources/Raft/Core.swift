@@ -258,6 +258,11 @@ public struct Core: Hashable, Sendable {
     /// Draws a new timeout at each reset, never at each tick (R14).
     mutating func resetElectionTimer() {
         timerTick = tick
+        // Who needs nobody's vote need not wait for anybody.
+        guard configuration.voters != [id] || configuration.isJoint else {
+            electionTimeout = 1
+            return
+        }
         electionTimeout = options.electionTicks + random.next(upperBound: options.electionTicks)
     }
 

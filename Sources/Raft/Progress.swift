@@ -24,6 +24,8 @@ struct Progress: Hashable, Sendable {
     private(set) var state: State = .probe(isWaiting: false)
     private(set) var inFlight: Deque<InFlight> = []
     private(set) var inFlightBytes = 0
+    /// When the last probe was sent, in ticks.
+    private var probeTick: UInt64 = 0
     /// The newest read round that this follower confirmed.
     var confirmedRound: UInt64 = 0
     /// The commit index it was last told.
@@ -51,7 +53,9 @@ struct Progress: Hashable, Sendable {
             inFlight.append(InFlight(last: last, bytes: bytes))
             inFlightBytes += bytes
             next = last + 1
-        case .probe: state = .probe(isWaiting: true)
+        case .probe:
+            state = .probe(isWaiting: true)
+            probeTick = tick
         case .snapshot: preconditionFailure("nothing is appended while a snapshot is under way")
         }
     }
@@ -88,8 +92,10 @@ struct Progress: Hashable, Sendable {
         clearWindow()
     }
 
-    mutating func resumeProbe() {
-        if case .probe(isWaiting: true) = state { state = .probe(isWaiting: false) }
+    /// A sign of life: a probe that was not answered for `pause` ticks may have been lost, and is sent again. Reads bring many signs
+    /// of life, which must not make many probes.
+    mutating func resumeProbe(tick: UInt64, pause: UInt64) {
+        if case .probe(isWaiting: true) = state, tick - probeTick >= pause { state = .probe(isWaiting: false) }
     }
 
     private mutating func clearWindow() {

@@ -92,7 +92,10 @@ struct Invariants {
             )
         default: break
         }
-        try demand(stored.term >= term, "\(server.id) sends a message of term \(term), its disk holds \(stored.term) (R2)")
+        try demand(
+            stored.term >= term,
+            "\(server.id) sends a message of term \(term), its disk holds \(stored.term) (R2)"
+        )
     }
 
     // MARK: State
@@ -110,7 +113,10 @@ struct Invariants {
         try demand(core.appliedIndex <= core.commitIndex, "\(server.id) applied beyond its commit index")
         try demand(core.commitIndex <= core.lastIndex, "\(server.id) committed beyond its log")
         if core.restoring == nil {
-            try demand(core.base.position.index <= core.appliedIndex, "\(server.id) trimmed beyond what it applied (R8)")
+            try demand(
+                core.base.position.index <= core.appliedIndex,
+                "\(server.id) trimmed beyond what it applied (R8)"
+            )
         }
         try checkLog(core, server)
         try checkLeader(core, server)
@@ -146,7 +152,10 @@ struct Invariants {
         leaders[core.term] = server.id
         // Leader completeness: every entry committed in an earlier term stands in its log.
         for entry in committed where entry.index > core.base.position.index && entry.term < core.term {
-            try demand(core.term(at: entry.index) == entry.term, "leader \(server.id) lacks committed \(entry.position)")
+            try demand(
+                core.term(at: entry.index) == entry.term,
+                "leader \(server.id) lacks committed \(entry.position)"
+            )
         }
         let base = core.base.position
         try demand(base.index <= highestCommit, "leader \(server.id) begins its log beyond what is committed")
@@ -163,8 +172,14 @@ struct Invariants {
         let known = highestCommit
         if core.commitIndex > known {
             // A leader that commits its own removal stands down in the same step.
-            try demand(last.isLeader && last.term == core.term, "\(server.id) commits \(core.commitIndex) before any leader did")
-            try demand(core.term(at: core.commitIndex) == core.term, "an entry of an old term is committed by counting (R21)")
+            try demand(
+                last.isLeader && last.term == core.term,
+                "\(server.id) commits \(core.commitIndex) before any leader did"
+            )
+            try demand(
+                core.term(at: core.commitIndex) == core.term,
+                "an entry of an old term is committed by counting (R21)"
+            )
             try checkDurableOnQuorum(core, servers)
         }
         for index in (old + 1)...core.commitIndex {

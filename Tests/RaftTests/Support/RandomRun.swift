@@ -2,7 +2,7 @@
 
 /// One seeded run: faults first, with every invariant checked after every step; then the world heals and must make progress.
 struct RandomRun {
-    private let cluster: TestCluster
+    let cluster: TestCluster
     private var random: SeededRandom
     private let electionTicks: UInt64
     // How unkind this world is, in percent.
@@ -10,6 +10,10 @@ struct RandomRun {
     private let duplication: UInt64
     private let diskDelay: UInt64
     private let churn: UInt64
+    /// Messages delivered at a time, at most.
+    private let burst: UInt64
+    /// How fast time goes.
+    private let tempo: UInt64
 
     init(seed: UInt64) throws {
         random = SeededRandom(seed: seed)
@@ -26,8 +30,10 @@ struct RandomRun {
         electionTicks = options.electionTicks
         loss = [0, 0, 5, 10, 30][Int(random.next() % 5)]
         duplication = [0, 0, 5, 20, 50][Int(random.next() % 5)]
-        diskDelay = [0, 20, 60, 90][Int(random.next() % 4)]
-        churn = [0, 1, 3, 6][Int(random.next() % 4)]
+        diskDelay = [0, 20, 50, 80][Int(random.next() % 4)]
+        churn = [2, 10, 30, 80][Int(random.next() % 4)]
+        tempo = [20, 50, 100][Int(random.next() % 3)]
+        burst = [2, 4, 10, 20][Int(random.next() % 4)]
         cluster = try TestCluster(count, voters: max(voters, count - 2), options: options, seed: random.next())
     }
 
@@ -56,17 +62,19 @@ struct RandomRun {
 
     private mutating func event() throws {
         switch random.next() % 1000 {
-        case ..<430: try network()
-        case ..<560: for server in cluster.servers where !chance(10) { try cluster.step(server.id, [.tick]) }
-        case ..<600: try cluster.step(anybody(), [.tick])
-        case ..<720: try persistSome()
-        case ..<800: try applySome()
-        case ..<860: try cluster.propose(somebodyUseful(), count: 1 + Int(random.next() % 3))
-        case ..<900: try cluster.read(somebodyUseful())
-        case ..<925: try snapshotSome()
-        case ..<945: try finishSomeTransfer()
-        case ..<950: try cluster.step(anybody(), [.unreachable(anybody())])
-        default: if chance(churn * 10) { try disturb() } else { try network() }
+        case ..<400: for _ in 0...(random.next() % burst) { try network() }
+        case ..<530:
+            guard chance(tempo) else { return }
+            for server in cluster.servers where !chance(10) { try cluster.step(server.id, [.tick]) }
+        case ..<540: try cluster.step(anybody(), [.tick])
+        case ..<680: try persistSome()
+        case ..<760: try applySome()
+        case ..<830: try cluster.propose(somebodyUseful(), count: 1 + Int(random.next() % 3))
+        case ..<870: try cluster.read(somebodyUseful())
+        case ..<890: try snapshotSome()
+        case ..<910: try finishSomeTransfer()
+        case ..<915: try cluster.step(anybody(), [.unreachable(anybody())])
+        default: if chance(churn) { try disturb() } else { try network() }
         }
     }
 
@@ -119,19 +127,34 @@ struct RandomRun {
     }
 
     private mutating func disturb() throws {
-        switch random.next() % 12 {
-        case 0, 1:
+        switch random.next() % 15 {
+        case 0:
             let id = anybody()
             if cluster.server(id).isUp {
                 let pending = UInt64(cluster.server(id).pendingWrites.count)
                 try cluster.crash(id, surviving: Int(random.next() % (pending + 1)))
             }
-        case 2, 3, 4: for server in cluster.servers where !server.isUp && chance(60) { try cluster.start(server.id) }
-        case 5: partition()
-        case 6, 7: cluster.heal()
-        case 8, 9: try changeMembership()
+        case 1, 2, 3: for server in cluster.servers where !server.isUp && chance(80) { try cluster.start(server.id) }
+        case 4: partition()
+        case 5, 6, 7: cluster.heal()
+        case 8, 9, 10: try depose()
+        case 11, 12: try changeMembership()
         default: try cluster.transfer(somebodyUseful(), to: chance(50) ? nil : anybody())
         }
+    }
+
+    /// A leader is cut off in the middle of its work, and the others lose patience.
+    private mutating func depose() throws {
+        let id = somebodyUseful()
+        cluster.isolate(Int(id.rawValue))
+        try cluster.propose(id, count: 1 + Int(random.next() % 6))
+        for _ in 0..<(2 * electionTicks) {
+            for server in cluster.servers where server.id != id { try cluster.step(server.id, [.tick]) }
+        }
+        for _ in 0...(random.next() % 60) { try network() }
+        try persistSome()
+        for _ in 0...(random.next() % 60) { try network() }
+        if chance(70) { cluster.heal() }
     }
 
     private mutating func partition() {
@@ -175,7 +198,8 @@ struct RandomRun {
         var goal: Token?
         for round in 0..<(60 * electionTicks) {
             try calmRound()
-            guard let leader = cluster.servers.last(where: { $0.core?.isLeader ?? false }), let core = leader.core else {
+            guard let leader = cluster.servers.last(where: { $0.core?.isLeader ?? false }), let core = leader.core
+            else {
                 continue
             }
             switch goal.map({ cluster.tokens[$0] }) {
@@ -216,7 +240,8 @@ struct RandomRun {
     private func stuck(_ goal: Token?) -> String {
         let states = cluster.servers.map { server -> String in
             guard let core = server.core else { return "\(server.id.rawValue) down" }
-            return "\(server.id.rawValue) \(core.role) term \(core.term) commit \(core.commitIndex) applied \(server.applied) "
+            return
+                "\(server.id.rawValue) \(core.role) term \(core.term) commit \(core.commitIndex) applied \(server.applied) "
                 + "log \(core.firstIndex)...\(core.log.last) \(core.configuration) peers "
                 + core.peers.map { "\($0.id.rawValue):\($0.match)<\($0.next) \($0.state) \($0.inFlight.count)" }
                 .joined(separator: ", ")

@@ -290,6 +290,41 @@ final class TestCluster {
         try invariants.check(server, in: servers)
     }
 
+    // MARK: Calm scenarios
+
+    /// Everything that is under way gets done: writes, messages in order, applies, snapshots.
+    func settle() throws {
+        for _ in 0..<1000 {
+            let isQuiet = network.isEmpty && transfers.isEmpty
+            for server in servers {
+                try persist(server.id)
+                try restore(server.id)
+                try apply(server.id)
+            }
+            while !transfers.isEmpty { try finishTransfer(at: 0) }
+            try deliver()
+            if isQuiet, network.isEmpty { return }
+        }
+        throw Broken("the world does not come to rest")
+    }
+
+    /// Time passes for everybody, and all that it causes gets done.
+    func run(ticks: UInt64) throws {
+        for _ in 0..<ticks {
+            for server in servers { try step(server.id, [.tick]) }
+            try settle()
+        }
+    }
+
+    /// Makes server `number` the leader, while nobody else notices time.
+    func elect(_ number: Int) throws {
+        for _ in 0..<(2 * options.electionTicks) where !self[number].isLeader {
+            try step(number, .tick)
+            try settle()
+        }
+        try demand(self[number].isLeader, "server \(number) is not elected")
+    }
+
     // MARK: Requests
 
     @discardableResult

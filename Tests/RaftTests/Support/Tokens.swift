@@ -28,7 +28,10 @@ struct Tokens {
 
     mutating func take(_ outcome: Outcome, from server: TestServer, _ invariants: Invariants) throws {
         let token = outcome.token
-        try demand(token >= 1 && token <= Token(asked.count), "an outcome for a token that nobody asked about: \(outcome)")
+        try demand(
+            token >= 1 && token <= Token(asked.count),
+            "an outcome for a token that nobody asked about: \(outcome)"
+        )
         let item = asked[Int(token) - 1]
         try demand(item.server == server.id && item.life == server.life, "a stranger's token: \(outcome)")
         try demand(item.outcome == nil, "a second outcome for one token: \(item.outcome!), \(outcome)")
@@ -37,7 +40,10 @@ struct Tokens {
         case (.committed(_, let position), .command(let bytes)):
             try demand(position.index <= invariants.highestCommit, "\(outcome), which is not committed")
             let entry = invariants.committed[Int(position.index) - 1]
-            try demand(entry.position == position && entry.payload == .command(bytes), "\(outcome), but there is \(entry)")
+            try demand(
+                entry.position == position && entry.payload == .command(bytes),
+                "\(outcome), but there is \(entry)"
+            )
         case (.readReady(_, let index), .read(let atLeast)):
             try demand(index >= atLeast, "a stale read: \(index) after \(atLeast) was committed")
             try demand(server.applied >= index, "\(outcome), but only \(server.applied) is applied (R33)")
@@ -51,7 +57,8 @@ struct Tokens {
     func open(in servers: [TestServer]) -> [Token] {
         var open: [Token] = []
         for (position, item) in asked.enumerated() where item.outcome == nil {
-            guard let server = servers.first(where: { $0.id == item.server }), server.isUp, server.life == item.life else {
+            guard let server = servers.first(where: { $0.id == item.server }), server.isUp, server.life == item.life
+            else {
                 continue
             }
             open.append(Token(position + 1))
