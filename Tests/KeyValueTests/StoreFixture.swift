@@ -62,7 +62,7 @@ final class StoreFixture {
 
     func snapshot() throws -> (bytes: [UInt8], index: UInt64, term: UInt64, membership: [UInt8]) {
         var bytes: [UInt8] = []
-        let (index, term, membership) = try store.writeSnapshot { bytes.append(contentsOf: $0) }
+        let (index, term, membership) = try store.writeSnapshot(flushesFirst: true) { bytes.append(contentsOf: $0) }
         return (bytes, index, term, membership)
     }
 

@@ -22,6 +22,9 @@ final class Backend: Sendable {
         meta = try environment.openDatabase("meta")
     }
 
+    /// Closes the files now; throws LMDB's `busy` while transactions are open.
+    func close() throws { try environment.close() }
+
     /// The record of the state; that of an empty one when none was written.
     func readStateRecord() throws -> StateRecord {
         try environment.read { try readStateRecord(in: $0) }

@@ -36,8 +36,11 @@ struct MemtableEntry: Sendable {
         metadata = ItemMetadata(createRevision: 0, modRevision: 0, version: 0)
     }
 
+    /// What an entry counts at least against the memtable's bound; see ``Store/pendingBytes``.
+    static let minimumSize = 2 << 10
+
     /// What it counts against the memtable's bound: the payload, its array's header, and its place in the table.
-    var size: Int { storage.count + 32 + MemoryLayout<MemtableEntry>.stride }
+    var size: Int { max(Self.minimumSize, storage.count + 32 + MemoryLayout<MemtableEntry>.stride) }
 
     /// Bytes of key and value.
     var contentSize: Int { Int(keyLength) + Int(valueLength) }

@@ -8,9 +8,9 @@ extension Store {
     /// pieces given to `sink` are valid for the call only; when `sink` throws, so does this.
     ///
     /// - Parameter flushesFirst: flush before, so that everything applied before the call is in the snapshot. Without it the cut is
-    ///   ``durablePosition``, as a caller wants it that has already written that position down.
+    ///   ``durablePosition``, for a caller that flushed and has written that position down already.
     public func writeSnapshot(
-        flushesFirst: Bool = true,
+        flushesFirst: Bool = false,
         to sink: (UnsafeRawBufferPointer) throws -> Void
     ) throws -> (index: UInt64, term: UInt64, membership: [UInt8]) {
         try maintenance.withLock { _ in

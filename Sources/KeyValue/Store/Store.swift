@@ -34,7 +34,7 @@ public final class Store: Sendable {
     /// Closes the files and gives the directory free, without a flush: what was not flushed is applied again from the log.
     /// Reads that need the disk fail afterwards. Throws LMDB's `busy` while reads are under way; try again then.
     public func close() throws {
-        try maintenance.withLock { _ in try state.withLock { $0.backend }.environment.close() }
+        try maintenance.withLock { _ in try state.withLock { $0.backend }.close() }
     }
 
     // MARK: Where it stands
@@ -50,16 +50,19 @@ public final class Store: Sendable {
     /// Where the state stands now, what is not durable yet included.
     public var mark: StateMark { state.withLock { $0.record.mark } }
 
-    /// What waits in memory to be flushed, in bytes, overhead included; also while a flush runs. It grows beyond
-    /// ``StoreOptions/memtableBytes`` when entries come faster than the disk takes them: stop proposing at a multiple of it.
+    /// What waits to be flushed, in bytes of memory that it takes or will take in the flush; also while a flush runs.
+    ///
+    /// Each entry counts at least 2 KiB, because LMDB holds the pages that a transaction changes in memory, and keys all over the
+    /// state change nearly a page of 4 KiB each. It grows beyond ``StoreOptions/memtableBytes`` when
+    /// entries come faster than the disk takes them: stop proposing at a multiple of it.
     public var pendingBytes: Int { state.withLock { $0.pendingBytes } }
 
-    /// Whether it is time to call ``flush()``: the memtable reached its bound in bytes, entries or age. Cheap.
+    /// Whether it is time to call ``flush()``: the memtable reached its bound in bytes or age. Cheap.
     public var shouldFlush: Bool {
         let now = monotonicNanoseconds()
         return state.withLock { state in
             guard let oldest = state.oldestUnflushed else { return false }
-            return state.active.bytes >= options.memtableBytes || state.active.count >= options.memtableEntries
+            return state.active.bytes >= options.memtableBytes
                 || (now - min(now, oldest)) / 1_000_000 >= options.memtableAgeMilliseconds
         }
     }

@@ -1,10 +1,7 @@
 /// How a store is opened.
 public struct StoreOptions: Hashable, Sendable {
-    /// The bound of the memtable: ``Store/shouldFlush`` answers true when this many bytes wait to be flushed.
+    /// The bound of the memtable: ``Store/shouldFlush`` answers true when ``Store/pendingBytes`` reaches it.
     public var memtableBytes = 32 << 20
-    /// The bound of the memtable in entries. A flush of keys all over the state changes about one page for each entry, and
-    /// LMDB holds the changed pages of a transaction in memory: 4 KiB times this number.
-    public var memtableEntries = 16_384
     /// How long something applied may wait to be flushed, in milliseconds.
     public var memtableAgeMilliseconds: UInt64 = 30_000
     /// The most that the environment's file may grow to, in bytes. Address space only.
@@ -115,7 +112,7 @@ public struct StoreStatistics: Hashable, Sendable {
     public var keyCount: Int
     /// Keys and values, without metadata.
     public var contentBytes: Int
-    /// What waits in memory to be flushed, overhead included.
+    /// See ``Store/pendingBytes``.
     public var pendingBytes: Int
     /// Bytes used in the environment's file, and the file's size.
     public var usedBytes: Int
