@@ -112,7 +112,7 @@ final class StoreFixture {
             #expect(page.groups == expected.groups, "\(query)")
             #expect(page.more == expected.more, "\(query)")
             #expect(page.last == expected.last, "\(query)")
-            guard page.more, pages < 500 else { break }
+            guard page.more, pages < 50 else { break }
             query.after = page.last
             pages += 1
         }

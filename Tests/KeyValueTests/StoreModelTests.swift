@@ -5,14 +5,14 @@ import Testing
 @Suite struct StoreModelTests {
     @Test(
         "Random commands give the model's outcomes and contents, across flushes, crashes and snapshots",
-        arguments: 0..<12
+        arguments: 0..<6
     )
     func randomCommands(seed: UInt64) throws {
         try withTemporaryDirectory { directory in
             var generator = SeededGenerator(seed: seed)
             let fixture = try StoreFixture(directory: directory + "/0")
             var replicas = 0
-            for _ in 0..<150 {
+            for _ in 0..<100 {
                 switch Int.random(in: 0..<100, using: &generator) {
                 case 0..<62:
                     let count = Int.random(in: 1..<100, using: &generator)
@@ -46,7 +46,7 @@ import Testing
         }
     }
 
-    @Test("A frozen memtable whose flush failed is read, overwritten and flushed later", arguments: 0..<6)
+    @Test("A frozen memtable whose flush failed is read, overwritten and flushed later", arguments: 0..<4)
     func failedFlush(seed: UInt64) throws {
         try withTemporaryDirectory { directory in
             var generator = SeededGenerator(seed: seed)
