@@ -3,6 +3,7 @@ import Hummingbird
 import HummingbirdCore
 import KeyValueService
 import NIOCore
+import NIOHTTP1
 import RaftNode
 
 /// What the router knows of the connection a request came on.
@@ -29,13 +30,12 @@ struct API: Sendable {
             ListRoutes(server: server).routes + StatusRoutes(server: server).routes
             + MemberRoutes(server: server).routes
         let builder = Router(context: APIContext.self, options: .autoGenerateHeadEndpoints)
-        builder.add(middleware: ProblemMiddleware(server: server, loops: loops, routes: routes))
+        builder.add(middleware: ProblemMiddleware(server: server, routes: routes))
         for route in routes {
             builder.on(RouterPath(route.pattern), method: route.method) { request, context in
                 let request = try await APIRequest(
                     request,
                     route: route,
-                    loop: loops[context.eventLoop],
                     server: server
                 )
                 return Response(try await route.handler(request), servedBy: server.name)
@@ -56,7 +56,7 @@ struct API: Sendable {
             }
         } catch {
             response = Response(
-                await loops[context.eventLoop].answerFromElsewhere(Problem(any: error)),
+                server.answer(Problem(any: error)),
                 servedBy: server.name
             )
         }
@@ -110,7 +110,6 @@ struct ProblemMiddleware: RouterMiddleware {
     typealias Context = APIContext
 
     let server: ServerCore
-    let loops: LoopContexts
     let routes: [Route]
 
     func handle(
@@ -122,12 +121,12 @@ struct ProblemMiddleware: RouterMiddleware {
             return try await next(request, context)
         } catch let error as HTTPError where error.status == .notFound {
             return Response(
-                await loops[context.eventLoop].answerFromElsewhere(noRoute(request)),
+                server.answer(noRoute(request)),
                 servedBy: server.name
             )
         } catch {
             return Response(
-                await loops[context.eventLoop].answerFromElsewhere(Problem(any: error)),
+                server.answer(Problem(any: error)),
                 servedBy: server.name
             )
         }
@@ -173,7 +172,8 @@ extension Response {
             case .slice(let bytes): ResponseBody(byteBuffer: ByteBuffer(bytes: bytes))
             case .buffer(let buffer): ResponseBody(byteBuffer: buffer)
             }
-        self.init(status: .init(code: answer.status), headers: sink.fields, body: body)
+        let reason = HTTPResponseStatus(statusCode: answer.status).reasonPhrase
+        self.init(status: .init(code: answer.status, reasonPhrase: reason), headers: sink.fields, body: body)
     }
 }
 

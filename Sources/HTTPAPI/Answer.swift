@@ -1,5 +1,7 @@
 import HTTPTypes
 import NIOCore
+import NIOHTTP1
+import Raft
 
 /// What a request is answered, the same for both lanes; how it becomes bytes is the lane's.
 struct Answer: Sendable {
@@ -53,7 +55,7 @@ struct Answer: Sendable {
         Answer(status, contentType: "application/json", body: .buffer(buffer))
     }
 
-    init(_ problem: Problem, leader: LeaderDescription?) {
+    init(_ problem: Problem, leader: Member?) {
         self.init(
             problem.status,
             contentType: "application/problem+json",
@@ -205,7 +207,7 @@ extension ByteBuffer {
             writeStaticString("HTTP/1.1 ")
             writeDecimal(UInt64(status))
             writeStaticString(" ")
-            writeString(HTTPResponse.Status(code: status).reasonPhrase)
+            writeString(HTTPResponseStatus(statusCode: status).reasonPhrase)
             writeStaticString("\r\n")
         }
     }

@@ -141,7 +141,7 @@ extension FastLane {
     // MARK: Answers
 
     func answer(_ problem: Problem) {
-        respond(loop.answer(problem))
+        respond(loop.server.answer(problem))
     }
 
     /// Writes the answer to the present request and goes on to the next.

@@ -1,6 +1,7 @@
 import KeyValue
 import KeyValueService
 import NIOCore
+import Raft
 import RaftNode
 
 /// Carries out requests for one key, for both lanes: what differs between them is how a request comes and an answer goes.
@@ -13,8 +14,8 @@ struct KeyHandler: Sendable {
         var loop: LoopContext
         var completion: Completion
 
-        func send(_ make: @escaping @Sendable (LoopContext) -> Answer) {
-            loop.eventLoop.execute { completion(make(loop)) }
+        func send(_ make: @escaping @Sendable () -> Answer) {
+            loop.eventLoop.execute { completion(make()) }
         }
     }
 
@@ -22,18 +23,18 @@ struct KeyHandler: Sendable {
 
     /// Calls `completion` once, on the loop; before it returns, for a stale read.
     func handle(_ request: KeyRequest, body: ByteBuffer, on loop: LoopContext, completion: @escaping Completion) {
-        if let target = request.redirectTarget, let answer = redirect(to: target, on: loop) {
+        if let target = request.redirectTarget, let answer = redirect(to: target) {
             return completion(answer)
         }
         let timeout = request.timeoutMilliseconds.map { TimeAmount.milliseconds(Int64($0)) }
         let deadline = server.service.deadline(after: timeout)
         switch request.method {
         case .get, .head:
-            guard request.consistency == .strong else { return completion(read(request, on: loop)) }
+            guard request.consistency == .strong else { return completion(read(request)) }
             loop.gate.confirm(deadline: deadline) { result in
                 switch result {
-                case .success: completion(read(request, on: loop))
-                case .failure(let error): completion(loop.answer(Problem(error)))
+                case .success: completion(read(request))
+                case .failure(let error): completion(server.answer(Problem(error)))
                 }
             }
         case .put:
@@ -46,7 +47,7 @@ struct KeyHandler: Sendable {
                 returnsPrevious: request.wantsPrevious,
                 deadline: deadline
             ) { result in
-                reply.send { written(result, request, on: $0) }
+                reply.send { written(result, request) }
             }
         case .delete:
             let reply = Reply(loop: loop, completion: completion)
@@ -56,20 +57,20 @@ struct KeyHandler: Sendable {
                 returnsPrevious: request.wantsPrevious,
                 deadline: deadline
             ) { result in
-                reply.send { written(result, request, on: $0) }
+                reply.send { written(result, request) }
             }
         }
     }
 
     /// 307 to the leader; nil when this node leads, and so does the work.
-    func redirect(to target: String, on loop: LoopContext) -> Answer? {
+    func redirect(to target: String) -> Answer? {
         let vitals = server.service.vitals
-        guard let leader = loop.leader(vitals.leader) else {
-            return loop.answer(Problem(ServiceError(.noLeader)))
+        guard let leader = vitals.leader else {
+            return server.answer(Problem(ServiceError(.noLeader)))
         }
         guard leader.name != server.name else { return nil }
-        guard !leader.httpAddress.isEmpty else {
-            return loop.answer(
+        guard !leader.clientAddress.isEmpty else {
+            return server.answer(
                 Problem(
                     503,
                     .noLeader,
@@ -79,36 +80,36 @@ struct KeyHandler: Sendable {
             )
         }
         var answer = Answer(307)
-        answer.location = "http://\(leader.httpAddress)\(target)"
-        answer.stamp(vitals, leader: leader)
+        answer.location = "http://\(leader.clientAddress)\(target)"
+        answer.stamp(vitals)
         return answer
     }
 
     // MARK: Reads
 
-    private func read(_ request: KeyRequest, on loop: LoopContext) -> Answer {
+    private func read(_ request: KeyRequest) -> Answer {
         do {
             let (item, mark) = try server.service.store.get(request.key[...])
-            var answer = present(item, revision: mark.revision, request, on: loop)
+            var answer = present(item, revision: mark.revision, request)
             answer.consistency = request.consistency
             return answer
         } catch {
-            return loop.answer(.unreadable(error))
+            return server.answer(.unreadable(error))
         }
     }
 
-    private func present(_ item: Item?, revision: UInt64, _ request: KeyRequest, on loop: LoopContext) -> Answer {
+    private func present(_ item: Item?, revision: UInt64, _ request: KeyRequest) -> Answer {
         if let precondition = request.readPrecondition {
             if let ifMatch = precondition.ifMatch, !ifMatch.match(item?.modRevision) {
-                return loop.answer(.preconditionFailed(revision: revision, current: item?.modRevision))
+                return server.answer(.preconditionFailed(revision: revision, current: item?.modRevision))
             }
             if let ifNoneMatch = precondition.ifNoneMatch, let item, ifNoneMatch.match(item.modRevision) {
                 var answer = Answer(304)
-                describe(item, revision: revision, in: &answer, on: loop)
+                describe(item, revision: revision, in: &answer)
                 return answer
             }
         }
-        guard let item else { return loop.answer(.noSuchKey(revision: revision)) }
+        guard let item else { return server.answer(.noSuchKey(revision: revision)) }
         var answer: Answer
         if request.wantsEnvelope {
             var json = JSONWriter(capacity: 256 + item.value.count)
@@ -122,31 +123,29 @@ struct KeyHandler: Sendable {
             )
             answer.isRawValue = true
         }
-        describe(item, revision: revision, in: &answer, on: loop)
+        describe(item, revision: revision, in: &answer)
         return answer
     }
 
-    private func describe(_ item: Item, revision: UInt64, in answer: inout Answer, on loop: LoopContext) {
+    private func describe(_ item: Item, revision: UInt64, in answer: inout Answer) {
         answer.etag = item.modRevision
         answer.revision = revision
         answer.createRevision = item.createRevision
         answer.version = item.version
         answer.variesByAccept = true
-        let vitals = server.service.vitals
-        answer.stamp(vitals, leader: loop.leader(vitals.leader))
+        answer.stamp(server.service.vitals)
     }
 
     // MARK: Writes
 
     private func written(
         _ result: Result<KeyValueNode.Written, ServiceError>,
-        _ request: KeyRequest,
-        on loop: LoopContext
+        _ request: KeyRequest
     ) -> Answer {
         let written: KeyValueNode.Written
         switch result {
         case .success(let value): written = value
-        case .failure(let error): return loop.answer(Problem(error))
+        case .failure(let error): return server.answer(Problem(error))
         }
         var answer: Answer
         switch written.outcome {
@@ -176,13 +175,12 @@ struct KeyHandler: Sendable {
             }
             answer.revision = revision
         case .conditionFailed(let revision, let current):
-            return loop.answer(.preconditionFailed(revision: revision, current: current?.modRevision))
+            return server.answer(.preconditionFailed(revision: revision, current: current?.modRevision))
         case .invalid(let reason):
-            return loop.answer(.invalidCommand(reason))
+            return server.answer(.invalidCommand(reason))
         }
         answer.preferenceApplied = request.wantsPrevious
-        let vitals = server.service.vitals
-        answer.stamp(vitals, leader: loop.leader(vitals.leader))
+        answer.stamp(server.service.vitals)
         return answer
     }
 }

@@ -35,7 +35,7 @@ struct ListRoutes: Sendable {
         let consistency = try request.query["consistency"]?.consistency() ?? .strong
         let query = try rangeQuery(request)
         let counts = try request.flag("count")
-        if let answer = try await redirect(request) { return answer }
+        if let answer = try redirect(request) { return answer }
         let timeout = try request.timeout(server.service.options.defaultTimeout)
         if consistency == .strong { try await server.service.confirmRead(timeout: timeout) }
 
@@ -69,7 +69,7 @@ struct ListRoutes: Sendable {
         answer.revision = page.mark.revision
         answer.consistency = consistency
         if let cursor { answer.link = "<\(nextTarget(request.query, cursor: cursor))>; rel=\"next\"" }
-        return await request.loop.stampedFromElsewhere(answer)
+        return server.stamped(answer)
     }
 
     /// The page and the count, of one state: they are read one after the other, so again while something changes in between.
@@ -125,13 +125,9 @@ struct ListRoutes: Sendable {
         }
     }
 
-    private func redirect(_ request: APIRequest) async throws(Problem) -> Answer? {
+    private func redirect(_ request: APIRequest) throws(Problem) -> Answer? {
         guard try request.flag("redirect") else { return nil }
-        let loop = request.loop
-        let target = request.target
-        return await withCheckedContinuation { continuation in
-            loop.eventLoop.execute { continuation.resume(returning: loop.keys.redirect(to: target, on: loop)) }
-        }
+        return KeyHandler(server: server).redirect(to: request.target)
     }
 
     /// The same request with another cursor.
@@ -161,7 +157,7 @@ struct ListRoutes: Sendable {
         guard !prefix.isEmpty || all else {
             throw Problem.invalidParameter("all", "an empty prefix names every key; add all=true if that is meant.")
         }
-        if let answer = try await redirect(request) { return answer }
+        if let answer = try redirect(request) { return answer }
         let timeout = try request.timeout(server.service.options.defaultTimeout)
         let written = try await server.service.deletePrefix(prefix, timeout: timeout)
         switch written.outcome {
@@ -173,7 +169,7 @@ struct ListRoutes: Sendable {
             json.endObject()
             var answer = Answer.json(200, json.buffer)
             answer.revision = revision
-            return await request.loop.stampedFromElsewhere(answer)
+            return server.stamped(answer)
         case .invalid(let reason): throw Problem.invalidCommand(reason)
         case .put, .conditionFailed:
             throw Problem(

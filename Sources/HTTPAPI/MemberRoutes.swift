@@ -22,7 +22,7 @@ struct MemberRoutes: Sendable {
     }
 
     private func list(_ request: APIRequest) async throws -> Answer {
-        let status = try StatusRoutes.current(server)
+        let status = server.service.status
         var json = JSONWriter(capacity: 1024)
         json.beginObject()
         json.name("members")
@@ -30,7 +30,7 @@ struct MemberRoutes: Sendable {
         for peer in status.peers { json.peer(peer) }
         json.endArray()
         json.endObject()
-        return await request.loop.stampedFromElsewhere(.json(200, json.buffer))
+        return server.stamped(.json(200, json.buffer))
     }
 
     private func add(_ request: APIRequest) async throws -> Answer {
@@ -50,7 +50,7 @@ struct MemberRoutes: Sendable {
             .remove(member.id),
             timeout: try request.timeout(Self.defaultTimeout)
         )
-        return await request.loop.stampedFromElsewhere(Answer(204))
+        return server.stamped(Answer(204))
     }
 
     private func promote(_ request: APIRequest) async throws -> Answer {
@@ -84,14 +84,14 @@ struct MemberRoutes: Sendable {
             to: target?.id,
             timeout: try request.timeout(.seconds(10))
         )
-        let status = try StatusRoutes.current(server)
+        let status = server.service.status
         var json = JSONWriter()
         json.beginObject()
         json.name("leader")
         if let leader = status.leader { json.leader(leader) } else { json.null() }
         json.member("term", status.term)
         json.endObject()
-        return await request.loop.stampedFromElsewhere(.json(200, json.buffer))
+        return server.stamped(.json(200, json.buffer))
     }
 
     // MARK: Parts
@@ -104,12 +104,12 @@ struct MemberRoutes: Sendable {
         json.member("addr", member.peerAddress)
         json.member("http", member.clientAddress)
         json.endObject()
-        return await request.loop.stampedFromElsewhere(.json(status, json.buffer))
+        return server.stamped(.json(status, json.buffer))
     }
 
     /// The member with this name, or with this identity in hexadecimal.
     private func named(_ name: String) throws(Problem) -> Member {
-        let configuration = try StatusRoutes.current(server).configuration
+        let configuration = server.service.status.configuration
         if let member = configuration.member(named: name) { return member }
         if let number = UInt64(name, radix: 16), let member = configuration.member(ServerID(number)) { return member }
         let known = configuration.members.map(\.name)

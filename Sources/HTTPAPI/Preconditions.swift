@@ -38,8 +38,12 @@ enum Preconditions {
         -> ReadPrecondition.Validators
     {
         if RequestFields.trim(text[...]) == "*" { return .any }
+        let parts = text.split(separator: ",")
+        guard !parts.isEmpty else {
+            throw .invalidParameter(field, "is empty; write \"REVISION\" with the quotes, or *.")
+        }
         var revisions: [UInt64] = []
-        for part in text.split(separator: ",") {
+        for part in parts {
             var tag = RequestFields.trim(part)
             var isWeak = false
             if tag.hasPrefix("W/") {

@@ -74,6 +74,11 @@ extension Problem {
             self.init(504, .timedOut, "timed out", error.description)
             outcome = .unknown
         case .shuttingDown: self = .shuttingDown
+        case .unreachable:
+            // The connection may have broken behind the request as well as in front of it.
+            self.init(503, .noLeader, "unreachable", error.description)
+            outcome = .unknown
+            retryAfterSeconds = 1
         }
     }
 }

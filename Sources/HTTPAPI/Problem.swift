@@ -1,4 +1,5 @@
 import NIOCore
+import Raft
 
 /// An error as the API answers it: a problem document (RFC 9457), `application/problem+json`.
 struct Problem: Error, Sendable {
@@ -78,7 +79,7 @@ struct Problem: Error, Sendable {
 
 extension Problem {
     /// The document. `leader` is where the problem may be better placed, where it is known.
-    func document(leader: LeaderDescription?) -> ByteBuffer {
+    func document(leader: Member?) -> ByteBuffer {
         var json = JSONWriter(capacity: 384)
         json.beginObject()
         json.member("type", "urn:kontiki:problem:" + code.rawValue)
@@ -89,7 +90,7 @@ extension Problem {
         json.member("retryable", retryable)
         if let leader {
             json.name("leader")
-            leader.write(to: &json)
+            json.leader(leader)
         }
         if let revision { json.member("revision", revision) }
         if let currentRevision { json.member("current_revision", currentRevision) }
@@ -102,21 +103,6 @@ extension Problem {
         }
         json.endObject()
         return json.buffer
-    }
-}
-
-/// Who leads, as answers name it.
-struct LeaderDescription: Sendable, Equatable {
-    var name: String
-    var peerAddress: String
-    var httpAddress: String
-
-    func write(to json: inout JSONWriter) {
-        json.beginObject()
-        json.member("id", name)
-        json.member("addr", peerAddress)
-        json.member("http", httpAddress)
-        json.endObject()
     }
 }
 

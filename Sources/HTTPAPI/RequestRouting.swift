@@ -23,7 +23,6 @@ struct APIRequest: Sendable {
     var query: Query
     var fields: RequestFields
     var body: ByteBuffer
-    var loop: LoopContext
 
     /// The value of `timeout`, or `fallback`.
     func timeout(_ fallback: TimeAmount, maximum: Int = 600_000) throws(Problem) -> TimeAmount {
@@ -34,7 +33,7 @@ struct APIRequest: Sendable {
     func flag(_ name: String) throws(Problem) -> Bool { try query[name]?.flag() ?? false }
 
     /// Reads the request to its end and checks what holds for every route.
-    init(_ request: Request, route: Route, loop: LoopContext, server: ServerCore) async throws {
+    init(_ request: Request, route: Route, server: ServerCore) async throws {
         method = request.method
         target = request.head.path ?? "/"
         let (path, queryText) = RequestRouting.split(target)
@@ -43,7 +42,6 @@ struct APIRequest: Sendable {
         try query.check(known: route.parameters)
         fields = RequestFields(request)
         if fields.idempotencyKey != nil { throw Problem.notSupported("Idempotency-Key") }
-        self.loop = loop
         do {
             body = try await request.body.collect(upTo: server.options.limits.valueBytes)
         } catch is NIOTooManyBytesError {

@@ -38,24 +38,25 @@ final class ServerCore: Sendable {
         stopping.store(true, ordering: .relaxed)
     }
 
-    /// Looks a server up in the node's present configuration.
-    func describe(_ id: ServerID?) -> LeaderDescription? {
-        guard let id, let status = try? service.status else { return nil }
-        guard let member = status.configuration.member(id) else { return nil }
-        return LeaderDescription(
-            name: member.name,
-            peerAddress: member.peerAddress,
-            httpAddress: member.clientAddress
-        )
+    /// The problem's answer, with the state of the node that gives it.
+    func answer(_ problem: Problem) -> Answer {
+        let vitals = service.vitals
+        var answer = Answer(problem, leader: vitals.leader)
+        answer.stamp(vitals)
+        return answer
+    }
+
+    /// The answer, with the state of the node that gives it.
+    func stamped(_ answer: Answer) -> Answer {
+        var answer = answer
+        answer.stamp(service.vitals)
+        return answer
     }
 }
 
 /// What the connections of one event loop share, so that nothing of it needs a lock.
 final class LoopContext: @unchecked Sendable {
     // Sound: it is handed to other threads only to be handed back to `eventLoop`, on which every use is.
-
-    /// How long a leader's name and address are taken from the cache, while it leads.
-    private static let leaderLifetime = TimeAmount.milliseconds(500)
 
     let server: ServerCore
     let eventLoop: any EventLoop
@@ -64,9 +65,6 @@ final class LoopContext: @unchecked Sendable {
     let allocator = ByteBufferAllocator()
     let continueBytes = ByteBuffer(staticString: "HTTP/1.1 100 Continue\r\n\r\n")
     private var dateField = DateField()
-    private var leaderID: ServerID?
-    private var leader: LeaderDescription?
-    private var leaderExpires = NIODeadline.distantPast
 
     init(server: ServerCore, eventLoop: any EventLoop) {
         self.server = server
@@ -76,26 +74,6 @@ final class LoopContext: @unchecked Sendable {
     }
 
     func date() -> StringOfBytes { dateField.current() }
-
-    /// Who leads, as far as this node knows.
-    func leader(_ id: ServerID?) -> LeaderDescription? {
-        guard let id else { return nil }
-        let now = NIODeadline.now()
-        if id != leaderID || now > leaderExpires {
-            leader = server.describe(id)
-            leaderID = id
-            leaderExpires = now + Self.leaderLifetime
-        }
-        return leader
-    }
-
-    /// The problem's answer, with the state of the node that gives it.
-    func answer(_ problem: Problem) -> Answer {
-        let vitals = server.service.vitals
-        var answer = Answer(problem, leader: leader(vitals.leader))
-        answer.stamp(vitals, leader: leader(vitals.leader))
-        return answer
-    }
 }
 
 /// The contexts of a server's event loops.
@@ -118,32 +96,11 @@ struct LoopContexts: Sendable {
     }
 }
 
-extension LoopContext {
-    /// ``answer(_:)`` for callers on other threads.
-    func answerFromElsewhere(_ problem: Problem) async -> Answer {
-        await withCheckedContinuation { continuation in
-            eventLoop.execute { continuation.resume(returning: self.answer(problem)) }
-        }
-    }
-
-    /// What ``Answer/stamp(_:leader:)`` adds, for callers on other threads.
-    func stampedFromElsewhere(_ answer: Answer) async -> Answer {
-        await withCheckedContinuation { continuation in
-            eventLoop.execute {
-                var answer = answer
-                let vitals = self.server.service.vitals
-                answer.stamp(vitals, leader: self.leader(vitals.leader))
-                continuation.resume(returning: answer)
-            }
-        }
-    }
-}
-
 extension Answer {
     /// Says by whom and from which state the answer was given.
-    mutating func stamp(_ vitals: RaftNode<KeyValueMachine>.Vitals, leader description: LeaderDescription?) {
+    mutating func stamp(_ vitals: Vitals) {
         term = vitals.term
         appliedIndex = vitals.appliedIndex
-        leader = description?.name
+        leader = vitals.leader?.name
     }
 }

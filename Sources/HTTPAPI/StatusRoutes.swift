@@ -19,15 +19,6 @@ struct StatusRoutes: Sendable {
         ]
     }
 
-    /// The node's status, or a 503: it has none before its start and after its stop.
-    static func current(_ server: ServerCore) throws(Problem) -> NodeStatus {
-        do {
-            return try server.service.status
-        } catch {
-            throw .shuttingDown
-        }
-    }
-
     // MARK: /
 
     private func welcome(_ request: APIRequest) async -> Answer {
@@ -50,13 +41,13 @@ struct StatusRoutes: Sendable {
         }
         json.endArray()
         json.endObject()
-        return await request.loop.stampedFromElsewhere(.json(200, json.buffer))
+        return server.stamped(.json(200, json.buffer))
     }
 
     // MARK: /status
 
     private func status(_ request: APIRequest) async throws -> Answer {
-        let status = try Self.current(server)
+        let status = server.service.status
         let mark = server.service.store.mark
         var json = JSONWriter(capacity: 2048)
         json.beginObject()
@@ -88,7 +79,7 @@ struct StatusRoutes: Sendable {
         json.endObject()
         var answer = Answer.json(200, json.buffer)
         answer.revision = mark.revision
-        return await request.loop.stampedFromElsewhere(answer)
+        return server.stamped(answer)
     }
 
     private func storage(_ status: NodeStatus, _ json: inout JSONWriter) {
@@ -130,44 +121,40 @@ struct StatusRoutes: Sendable {
                 detail: server.isStopping ? "this node is stopping" : "takes requests"
             )
         )
-        do {
-            let status = try server.service.status
-            let isMember = status.configuration.contains(status.serverID)
-            checks.append(
-                Check(
-                    name: "member",
-                    isOK: isMember,
-                    detail: isMember
-                        ? "belongs to cluster \(status.clusterID)"
-                        : "this node belongs to no cluster; start it with --join, or add it with POST /members"
-                )
+        let status = server.service.status
+        let isMember = status.configuration.contains(status.serverID)
+        checks.append(
+            Check(
+                name: "member",
+                isOK: isMember,
+                detail: isMember
+                    ? "belongs to cluster \(status.clusterID)"
+                    : "this node belongs to no cluster; start it with --join, or add it with POST /members"
             )
-            checks.append(
-                Check(
-                    name: "leader",
-                    isOK: status.leader != nil,
-                    detail: status.leader.map { "\($0.name) leads term \(status.term)" }
-                        ?? "no leader is known; check that a majority of the servers runs and reaches each other"
-                )
+        )
+        checks.append(
+            Check(
+                name: "leader",
+                isOK: status.leader != nil,
+                detail: status.leader.map { "\($0.name) leads term \(status.term)" }
+                    ?? "no leader is known; check that a majority of the servers runs and reaches each other"
             )
-            let behind = status.commitIndex - min(status.commitIndex, status.appliedIndex)
-            let isCurrent = behind <= server.options.readyMaximumLag
-            checks.append(
-                Check(
-                    name: "applied",
-                    isOK: isCurrent,
-                    detail: "\(behind) committed entries wait to be applied"
-                        + (isCurrent ? "" : "; this node is catching up")
-                )
+        )
+        let behind = status.commitIndex - min(status.commitIndex, status.appliedIndex)
+        let isCurrent = behind <= server.options.readyMaximumLag
+        checks.append(
+            Check(
+                name: "applied",
+                isOK: isCurrent,
+                detail: "\(behind) committed entries wait to be applied"
+                    + (isCurrent ? "" : "; this node is catching up")
             )
-        } catch {
-            checks.append(Check(name: "node", isOK: false, detail: "the node does not run: \(error)"))
-        }
+        )
         return try await answer(checks, as: "ready", request)
     }
 
     private func stateCheck() -> Check {
-        let fault = server.service.node.machine.fault?.description ?? (try? server.service.status)?.fault
+        let fault = server.service.node.machine.fault?.description ?? server.service.status.fault
         return Check(name: "storage", isOK: fault == nil, detail: fault ?? "no fault was met")
     }
 
@@ -190,14 +177,18 @@ struct StatusRoutes: Sendable {
         json.endObject()
         var answer = Answer.json(isOK ? 200 : 503, json.buffer)
         if !isOK { answer.retryAfterSeconds = 1 }
-        return await request.loop.stampedFromElsewhere(answer)
+        return server.stamped(answer)
     }
 }
 
 extension JSONWriter {
-    mutating func leader(_ member: Member) {
-        LeaderDescription(name: member.name, peerAddress: member.peerAddress, httpAddress: member.clientAddress)
-            .write(to: &self)
+    /// `{"id","addr","http"}`
+    mutating func leader(_ leader: Member) {
+        beginObject()
+        member("id", leader.name)
+        member("addr", leader.peerAddress)
+        member("http", leader.clientAddress)
+        endObject()
     }
 
     /// One of `/members`, and one of the peers in `/status`.

@@ -71,7 +71,7 @@ public final class KeyValueMachine: StateMachine {
     }
 
     public func writeSnapshot(to write: (UnsafeRawBufferPointer) throws -> Void) throws -> LogPosition {
-        let (index, term, _) = try store.writeSnapshot(to: write)
+        let (index, term, _) = try store.writeSnapshot(flushesFirst: false, to: write)
         return LogPosition(index: index, term: term)
     }
 

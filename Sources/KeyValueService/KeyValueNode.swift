@@ -56,10 +56,10 @@ public final class KeyValueNode: Sendable {
     public var store: Store { node.machine.store }
 
     /// Term, leader and applied index; cheap.
-    public var vitals: RaftNode<KeyValueMachine>.Vitals { node.vitals }
+    public var vitals: Vitals { node.vitals }
 
     /// What the node knows of itself and of the cluster.
-    public var status: NodeStatus { get throws { try node.status } }
+    public var status: NodeStatus { node.status }
 
     /// Requests under way.
     public var pendingCount: Int { operations.count }

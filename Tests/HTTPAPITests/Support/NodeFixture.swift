@@ -1,0 +1,124 @@
+import Foundation
+import KeyValue
+import KeyValueService
+import Logging
+import NIOCore
+import NIOPosix
+import Raft
+import RaftNode
+import ServiceLifecycle
+import Synchronization
+
+@testable import HTTPAPI
+
+struct NotReached: Error {}
+
+/// Waits until `condition` holds; a test waits for what it needs, never for a time.
+func eventually(_ condition: () async throws -> Bool) async throws {
+    for _ in 0..<2_000 {
+        if try await condition() { return }
+        try await Task.sleep(for: .milliseconds(5))
+    }
+    throw NotReached()
+}
+
+/// A real node of a cluster of one, and servers of its API.
+final class NodeFixture: Sendable {
+    let directory: String
+    let group: MultiThreadedEventLoopGroup
+    let node: RaftNode<KeyValueMachine>
+    let service: KeyValueNode
+    let store: Store
+    let failures = Mutex<[String]>([])
+
+    static let quiet = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+
+    init(_ adjust: (inout KeyValueNode.Options) -> Void = { _ in }) async throws {
+        let directory = NSTemporaryDirectory() + "kontiki-http-\(UInt64.random(in: .min ... .max))"
+        try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+        self.directory = directory
+        group = MultiThreadedEventLoopGroup(numberOfThreads: 3)
+        store = try Store.open(directory: directory + "/state")
+        var options = NodeOptions(
+            directory: directory,
+            name: "node1",
+            listenAddress: "127.0.0.1:0",
+            clientAddress: "127.0.0.1:1",
+            snapshotSchema: "test",
+            onFailure: { _ in }
+        )
+        options.beginning = .bootstrap
+        options.tickMilliseconds = 5
+        let machine = KeyValueMachine(store: store, onFailure: { _ in })
+        node = try await RaftNode.start(
+            options: options,
+            machine: machine,
+            raftLoop: group.next(),
+            group: group,
+            logger: Self.quiet
+        )
+        var serviceOptions = KeyValueNode.Options()
+        adjust(&serviceOptions)
+        service = KeyValueNode(node: node, eventLoop: group.next(), options: serviceOptions)
+    }
+
+    func stop() async throws {
+        await node.shutdown()
+        try? store.close()
+        try await group.shutdownGracefully()
+        try FileManager.default.removeItem(atPath: directory)
+    }
+
+    /// Runs a server for the time of `body`.
+    func serving<Result: Sendable>(
+        _ adjust: (inout HTTPServer.Options) -> Void = { _ in },
+        fastLane: Bool = true,
+        _ body: (Int) async throws -> Result
+    ) async throws -> Result {
+        var options = HTTPServer.Options()
+        options.logger = Self.quiet
+        options.usesFastLane = fastLane
+        adjust(&options)
+        let server = HTTPServer(
+            service: service,
+            name: "node1",
+            host: "127.0.0.1",
+            port: 0,
+            group: group,
+            options: options
+        )
+        let services = ServiceGroup(configuration: .init(services: [server], logger: Self.quiet))
+        async let running: Void = services.run()
+        guard let port = await server.boundPort() else {
+            try await running
+            throw NotReached()
+        }
+        do {
+            let result = try await body(port)
+            await services.triggerGracefulShutdown()
+            try await running
+            return result
+        } catch {
+            await services.triggerGracefulShutdown()
+            try await running
+            throw error
+        }
+    }
+}
+
+/// A node and a server of it for the time of `body`.
+func withServer(
+    _ adjust: (inout HTTPServer.Options) -> Void = { _ in },
+    fastLane: Bool = true,
+    service: (inout KeyValueNode.Options) -> Void = { _ in },
+    _ body: (NodeFixture, Int) async throws -> Void
+) async throws {
+    let fixture = try await NodeFixture(service)
+    do {
+        try await fixture.serving(adjust, fastLane: fastLane) { try await body(fixture, $0) }
+    } catch {
+        try await fixture.stop()
+        throw error
+    }
+    try await fixture.stop()
+}

@@ -1,0 +1,122 @@
+import Foundation
+import NIOCore
+import NIOPosix
+
+/// A response as it came over the wire.
+struct RawResponse: Sendable {
+    var status: Int
+    /// Names in lower case; of several fields of one name, the last.
+    var fields: [String: String]
+    var body: [UInt8]
+
+    var text: String { String(decoding: body, as: UTF8.self) }
+}
+
+/// A connection that sends exactly the bytes it is told to, so that a test can send what no client library would.
+actor RawConnection {
+    private let channel: any Channel
+    private var chunks: AsyncThrowingStream<ByteBuffer, any Error>.AsyncIterator
+    private var buffer = ByteBuffer()
+    private var hasEnded = false
+
+    private final class Collector: ChannelInboundHandler {
+        typealias InboundIn = ByteBuffer
+        let continuation: AsyncThrowingStream<ByteBuffer, any Error>.Continuation
+
+        init(_ continuation: AsyncThrowingStream<ByteBuffer, any Error>.Continuation) {
+            self.continuation = continuation
+        }
+
+        func channelRead(context: ChannelHandlerContext, data: NIOAny) { continuation.yield(unwrapInboundIn(data)) }
+        func channelInactive(context: ChannelHandlerContext) { continuation.finish() }
+        func errorCaught(context: ChannelHandlerContext, error: any Error) { continuation.finish(throwing: error) }
+        func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+            if let event = event as? ChannelEvent, event == .inputClosed { continuation.finish() }
+        }
+    }
+
+    init(port: Int, receiveBuffer: Int32? = nil) async throws {
+        let (stream, continuation) = AsyncThrowingStream<ByteBuffer, any Error>.makeStream()
+        var bootstrap = ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
+            .channelOption(.allowRemoteHalfClosure, value: true)
+            .channelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    try channel.pipeline.syncOperations.addHandler(Collector(continuation))
+                }
+            }
+        if let receiveBuffer {
+            bootstrap = bootstrap.channelOption(.socketOption(.so_rcvbuf), value: .init(receiveBuffer))
+        }
+        channel = try await bootstrap.connect(host: "127.0.0.1", port: port).get()
+        chunks = stream.makeAsyncIterator()
+    }
+
+    func send(_ text: String) async throws { try await channel.writeAndFlush(ByteBuffer(string: text)) }
+
+    func send(_ bytes: [UInt8]) async throws { try await channel.writeAndFlush(ByteBuffer(bytes: bytes)) }
+
+    /// Sends as long as the peer takes it.
+    func sendAndForget(_ bytes: [UInt8]) { channel.writeAndFlush(ByteBuffer(bytes: bytes), promise: nil) }
+
+    func closeOutput() async throws { try await channel.close(mode: .output) }
+
+    func close() async throws { try? await channel.close() }
+
+    /// The next response; nil when the connection ended instead.
+    func response(toHead: Bool = false) async throws -> RawResponse? {
+        while true {
+            if let response = parse(toHead: toHead) { return response }
+            guard await more() else { return nil }
+        }
+    }
+
+    /// Whether the peer has closed, with nothing more to read.
+    func isAtEnd() async throws -> Bool {
+        while await more() {}
+        return buffer.readableBytes == 0
+    }
+
+    func request(_ text: String, toHead: Bool = false) async throws -> RawResponse {
+        try await send(text)
+        guard let response = try await response(toHead: toHead) else { throw NotReached() }
+        return response
+    }
+
+    private func more() async -> Bool {
+        guard !hasEnded else { return false }
+        var iterator = chunks
+        defer { chunks = iterator }
+        do {
+            guard var chunk = try await iterator.next(isolation: self) else {
+                hasEnded = true
+                return false
+            }
+            buffer.writeBuffer(&chunk)
+            return true
+        } catch {
+            hasEnded = true
+            return false
+        }
+    }
+
+    private func parse(toHead: Bool) -> RawResponse? {
+        let bytes = Array(buffer.readableBytesView)
+        guard let end = bytes.firstRange(of: Array("\r\n\r\n".utf8)) else { return nil }
+        let lines = String(decoding: bytes[..<end.lowerBound], as: UTF8.self).components(separatedBy: "\r\n")
+        let parts = lines[0].split(separator: " ", maxSplits: 2)
+        guard parts.count >= 2, parts[0] == "HTTP/1.1", let status = Int(parts[1]) else { return nil }
+        var fields: [String: String] = [:]
+        for line in lines.dropFirst() {
+            guard let colon = line.firstIndex(of: ":") else { continue }
+            fields[line[..<colon].lowercased()] = line[line.index(after: colon)...].trimmingCharacters(in: .whitespaces)
+        }
+        let length = toHead || status < 200 ? 0 : fields["content-length"].flatMap { Int($0) } ?? 0
+        guard bytes.count >= end.upperBound + length else { return nil }
+        buffer.moveReaderIndex(forwardBy: end.upperBound + length)
+        return RawResponse(
+            status: status,
+            fields: fields,
+            body: Array(bytes[end.upperBound..<end.upperBound + length])
+        )
+    }
+}
