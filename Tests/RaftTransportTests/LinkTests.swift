@@ -215,7 +215,9 @@ struct LinkTests {
     #if os(Linux)
         @Test("The kernel is told to give up a host that has gone silent, and to send small frames at once")
         func socketOptions() async throws {
-            let a = try await Node(1)
+            var limits = TransportLimits()
+            limits.handshakeTimeout = .hours(1)
+            let a = try await Node(1, limits: limits)
             try await with(a) {
                 let channel = try await Sockets.connect(
                     to: a.address,

@@ -43,7 +43,7 @@ struct StrangerTests {
                 #expect(reply.refusal?.description.contains("\(ClusterID(0xbad))") == true)
                 try await eventually { client.closed }
             }
-            #expect(a.log.count(of: "refused a connection") == 1)
+            #expect(a.log.count(of: "refused a connection") > 0)
         }
     }
 
@@ -103,7 +103,28 @@ struct StrangerTests {
         }
     }
 
-    @Test("Garbage closes the connection and leaves one line in the log")
+    @Test("A stranger gets one line in five seconds, which says how many were left out")
+    func rateLimit() {
+        let log = LogLines()
+        var limited = RateLimitedLog()
+        let start = NIODeadline.now()
+        for second in 0..<12 {
+            for kind in [RateLimitedLog.Kind.garbage, .refused] {
+                limited.warning(
+                    kind,
+                    "\(kind)",
+                    to: log.logger,
+                    now: start + .seconds(Int64(second)),
+                    metadata: [:]
+                )
+            }
+        }
+        let expected = ["garbage [:]", "garbage [\"suppressed\": 4]", "garbage [\"suppressed\": 4]"]
+        #expect(log.all.filter { $0.hasPrefix("garbage") } == expected)
+        #expect(log.count(of: "refused") == 3)
+    }
+
+    @Test("Garbage closes the connection, leaves a line in the log and disturbs nobody")
     func garbage() async throws {
         let (a, b) = (try await Node(1), try await Node(2))
         try await with(a, b) {
@@ -116,7 +137,7 @@ struct StrangerTests {
                 try await eventually { client.closed }
                 #expect(client.received.withLock { $0.readableBytes } == 0)
             }
-            #expect(a.log.count(of: "closed a connection that is not of a peer") == 1)
+            #expect(a.log.count(of: "closed a connection that is not of a peer") > 0)
             #expect(try await b.send(heartbeat(2, 1, round: 1)))
             try await eventually { a.recorder.messages.count == 1 }
         }
@@ -197,7 +218,7 @@ struct StrangerTests {
             var clients: [RawClient] = []
             for _ in 0..<5 { clients.append(try await RawClient(a.address)) }
             try await eventually { clients.count { $0.closed } == 2 }
-            #expect(a.log.count(of: "too many connections") == 1)
+            #expect(a.log.count(of: "too many connections") > 0)
             clients.first { !$0.closed }?.close()
             try await eventually { clients.count { $0.closed } == 3 }
             _ = try await a.transport.control(.identify, at: a.address.description)
