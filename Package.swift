@@ -161,3 +161,18 @@ let package = Package(
         tests("HouseRulesTests", []),
     ]
 )
+
+// The thread sanitizer's run builds only what drives threads: with KONTIKI_TEST_TARGETS only the named test targets are there, and
+// what they need.
+if let named = Context.environment["KONTIKI_TEST_TARGETS"] {
+    var wanted = named.split(separator: " ").map(String.init)
+    var kept: Set<String> = []
+    while let name = wanted.popLast() {
+        guard kept.insert(name).inserted, let target = package.targets.first(where: { $0.name == name }) else {
+            continue
+        }
+        for case .byNameItem(let dependency, _) in target.dependencies { wanted.append(dependency) }
+    }
+    package.targets.removeAll { !kept.contains($0.name) }
+    package.products = []
+}

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Builds and runs every test: formatter, thread sanitizer, unit tests, and the end-to-end suite on the release binary.
+#
+#   KONTIKI_CRASH_ROUNDS=200 Deploy/test.sh     more rounds of crash and restart (5 when unset)
+#   KONTIKI_SKIP_TSAN=1 Deploy/test.sh          without the thread sanitizer's build and run
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. Deploy/common.sh
+
+need_swift
+need_packages liblmdb-dev
+
+echo "=== format"
+find Package.swift Sources Tests -name '*.swift' -print0 | xargs -0 swift format lint --strict --parallel --configuration .swift-format
+
+if [ -z "${KONTIKI_SKIP_TSAN:-}" ]; then
+    echo "=== thread sanitizer"
+    # Only what drives threads is built, by naming the targets (see the end of Package.swift). The sanitizer's memory layout does not
+    # bear the kernel's full address randomisation.
+    fixed_layout=()
+    if command -v setarch >/dev/null && setarch "$(uname -m)" -R true 2>/dev/null; then fixed_layout=(setarch "$(uname -m)" -R); fi
+    KONTIKI_TEST_TARGETS="RaftStorageTests RaftTransportTests RaftNodeTests KeyValueTests" \
+        TSAN_OPTIONS="halt_on_error=1 second_deadlock_stack=1" \
+        "${fixed_layout[@]}" swift test --scratch-path .build-tsan --sanitize=thread
+fi
+
+echo "=== release binary"
+build_release
+
+echo "=== unit tests"
+swift build --build-tests
+swift test --skip-build --skip EndToEndTests
+
+echo "=== end to end"
+KONTIKI_BINARY="$PWD/.build/release/kontiki" swift test --skip-build --filter EndToEndTests

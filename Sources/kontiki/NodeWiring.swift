@@ -1,0 +1,171 @@
+import Foundation
+import HTTPAPI
+import KeyValue
+import KeyValueService
+import LMDB
+import Logging
+import NIOCore
+import NIOPosix
+import Raft
+import RaftNode
+import ServiceLifecycle
+
+/// A running node: state machine, replicated log, service and HTTP server, put together.
+struct NodeWiring: Sendable {
+    private let node: RaftNode<KeyValueMachine>
+    private let service: KeyValueNode
+    private let server: ServiceGroup
+    private let serving: Task<Void, any Error>
+    private let logger: Logger
+
+    /// Opens the data directory, begins or joins a cluster where it is empty, and serves.
+    ///
+    /// - Throws: a `Failure` with what to do next.
+    static func start(_ identity: IdentityOptions, _ bounds: BoundOptions, logger: Logger) async throws -> NodeWiring {
+        do {
+            return try await assemble(identity, bounds, logger)
+        } catch let error as StartError {
+            throw Failure(ExitStatus(error.code), error.description)
+        } catch let error as HTTPServerError {
+            throw Failure(error.code == .addressInUse ? .unavailable : .configuration, error.description)
+        } catch let error as StoreError {
+            let isData = error.code != .system
+            throw Failure(isData ? .data : .io, error.description)
+        } catch let error as LMDBError {
+            throw Failure(error.isInUse ? .temporary : .io, error.isInUse ? error.message : error.description)
+        }
+    }
+
+    private static func assemble(
+        _ identity: IdentityOptions,
+        _ bounds: BoundOptions,
+        _ logger: Logger
+    ) async throws -> NodeWiring {
+        let onFailure: @Sendable (String) -> Void = { reason in
+            // Nothing may go on after a failed write, least of all an orderly stop: a retry after a failed sync would lie.
+            logger.critical("the node cannot go on", metadata: ["reason": "\(reason)"])
+            _exit(ExitStatus.software.rawValue)
+        }
+        let store = try openStore(identity.data, bounds)
+        let machine = KeyValueMachine(store: store) { onFailure("\($0)") }
+        // The core's ticks and messages have a thread of their own; clients share the others.
+        let raftLoop = MultiThreadedEventLoopGroup(numberOfThreads: 1).next()
+        let group = MultiThreadedEventLoopGroup.singleton
+        let node = try await RaftNode.start(
+            options: nodeOptions(identity, bounds, onFailure),
+            machine: machine,
+            raftLoop: raftLoop,
+            group: group,
+            logger: logger
+        )
+        var serviceOptions = KeyValueNode.Options()
+        serviceOptions.defaultTimeout = .milliseconds(Int64(bounds.requestTimeout.milliseconds))
+        let service = KeyValueNode(node: node, eventLoop: group.next(), options: serviceOptions)
+        let listen = try HostAndPort(identity.httpListen ?? identity.http, of: "--http-listen")
+        var httpOptions = HTTPServer.Options()
+        httpOptions.maximumValueBytes = bounds.maxValueBytes.bytes
+        httpOptions.version = ProgramVersion.text
+        httpOptions.logger = logger
+        let server = HTTPServer(
+            service: service,
+            name: identity.id,
+            host: listen.host,
+            port: listen.port,
+            group: group,
+            options: httpOptions
+        )
+        let services = ServiceGroup(
+            configuration: .init(services: [server], gracefulShutdownSignals: [], logger: logger)
+        )
+        let serving = Task { try await services.run() }
+        guard await server.boundPort() != nil else {
+            await node.shutdown()
+            try await serving.value
+            throw Failure(.software, "the HTTP server ended before it listened")
+        }
+        return NodeWiring(node: node, service: service, server: services, serving: serving, logger: logger)
+    }
+
+    private static func openStore(_ directory: String, _ bounds: BoundOptions) throws -> Store {
+        var options = StoreOptions()
+        options.memtableBytes = bounds.memtableBytes.bytes
+        do {
+            try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+        } catch {
+            throw Failure(.io, "the directory \(directory) cannot be made: \(error.localizedDescription)")
+        }
+        return try Store.open(directory: directory + "/state", options: options)
+    }
+
+    private static func nodeOptions(
+        _ identity: IdentityOptions,
+        _ bounds: BoundOptions,
+        _ onFailure: @escaping @Sendable (String) -> Void
+    ) -> NodeOptions {
+        var options = NodeOptions(
+            directory: identity.data,
+            name: identity.id,
+            listenAddress: identity.listen ?? identity.addr,
+            peerAddress: identity.addr,
+            clientAddress: identity.http,
+            snapshotSchema: "kontiki-kv-1",
+            onFailure: onFailure
+        )
+        if identity.bootstrap { options.beginning = .bootstrap }
+        if identity.join != nil {
+            options.beginning = .join(identity.joinAddresses, replacing: identity.replace)
+        }
+        let tick = BoundOptions.tickMilliseconds
+        options.tickMilliseconds = tick
+        options.core.electionTicks = UInt64(bounds.electionTimeout.milliseconds / tick)
+        options.core.heartbeatTicks = UInt64(bounds.heartbeat.milliseconds / tick)
+        options.driver.snapshotLogBytes = bounds.snapshotLogBytes.bytes
+        options.driver.trailingLogBytes = min(bounds.trailingLogBytes.bytes, bounds.snapshotLogBytes.bytes)
+        options.driver.flushBytes = bounds.memtableBytes.bytes
+        options.snapshotBytesPerSecond = bounds.snapshotRate.bytes == 0 ? nil : bounds.snapshotRate.bytes
+        return options
+    }
+
+    /// Whether a strong read would be answered now: a leader is known and confirmed, and this node has caught up with it.
+    func mayServe() async -> Bool {
+        guard node.vitals.leader != nil else { return false }
+        if case .ready = await node.confirmRead() { return true }
+        return false
+    }
+
+    /// Hands leadership over while clients are still served, then lets requests finish, then makes the state durable.
+    func stop() async {
+        if node.status.role == .leader, node.status.configuration.voters.count > 1 {
+            do {
+                try await node.transferLeadership(to: nil, timeout: .seconds(5))
+            } catch {
+                logger.warning(
+                    "leadership was not handed over; the others will elect",
+                    metadata: ["reason": "\(error)"]
+                )
+            }
+        }
+        await server.triggerGracefulShutdown()
+        do {
+            try await serving.value
+        } catch {
+            logger.warning("the HTTP server did not end in good order", metadata: ["error": "\(error)"])
+        }
+        service.close()
+        await node.shutdown()
+    }
+}
+
+extension ExitStatus {
+    /// The exit code for a node that did not start.
+    init(_ code: StartError.Code) {
+        self =
+            switch code {
+            case .nothingToStart, .invalidAddress: .configuration
+            case .directoryInUse: .temporary
+            case .newerFormat, .damaged: .data
+            case .addressInUse, .joinRefused: .unavailable
+            default: .software
+            }
+    }
+}
