@@ -63,8 +63,17 @@ import Testing
                     } while !isDone.load(ordering: .acquiring)
                 }
             )
-            try store.flush()
-            #expect(try store.range(RangeQuery(limit: .max, maximumBytes: .max)).items == model.sorted)
+            // A crash: the disk holds exactly the state of the position that it names, however much was applied beside it.
+            let durable = store.durablePosition.index
+            try store.close()
+            let again = try Store.open(directory: directory + "/s", options: StoreFixture.options)
+            #expect(again.mark.index == durable)
+            let everything = RangeQuery(limit: .max, maximumBytes: .max)
+            #expect(Digest(try again.range(everything).items) == expected[Int(durable)])
+            for index in Int(durable)..<log.count {
+                _ = try again.apply(index: UInt64(index + 1), term: 1, payload: log[index])
+            }
+            #expect(try again.range(everything).items == model.sorted)
         }
     }
 

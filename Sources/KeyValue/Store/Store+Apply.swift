@@ -1,5 +1,3 @@
-internal import Synchronization
-
 /// A committed entry of the log, as the state sees it.
 public enum CommittedEntry: Hashable, Sendable {
     /// An encoded ``Command``.

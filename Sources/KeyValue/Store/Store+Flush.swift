@@ -1,5 +1,3 @@
-internal import Synchronization
-
 extension Store {
     /// Makes everything durable that was applied before the call, and answers the position up to which it is.
     ///

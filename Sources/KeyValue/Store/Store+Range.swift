@@ -1,5 +1,3 @@
-internal import Synchronization
-
 extension Store {
     /// One page of keys with their items, from one consistent cut.
     ///

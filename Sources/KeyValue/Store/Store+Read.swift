@@ -1,7 +1,5 @@
 internal import Checksum
 internal import LMDB
-internal import Synchronization
-
 extension Store {
     /// What one hold of the lock finds for a lookup.
     private enum Found: ~Copyable {

@@ -1,6 +1,4 @@
 internal import LMDB
-internal import Synchronization
-
 extension Store {
     /// Streams the state exactly as it stands at the last flush, and answers that position and membership.
     ///

@@ -1,5 +1,4 @@
 internal import LMDB
-internal import Synchronization
 
 /// The replicated key-value state: a memtable over an LMDB environment.
 ///
@@ -11,15 +10,15 @@ internal import Synchronization
 public final class Store: Sendable {
     let directory: StateDirectory
     let options: StoreOptions
-    let state: Mutex<LiveState>
+    let state: Guarded<LiveState>
     /// Held by what writes to the environment or replaces it, one at a time.
-    let maintenance = Mutex(())
+    let maintenance = Guarded(())
 
     private init(directory: StateDirectory, options: StoreOptions, backend: Backend) throws {
         self.directory = directory
         self.options = options
         let record = try backend.readStateRecord()
-        state = Mutex(LiveState(backend: backend, record: record, options: options))
+        state = Guarded(LiveState(backend: backend, record: record, options: options))
     }
 
     /// Opens the state in `directory`, creating it when there is none (its parent must be there).
