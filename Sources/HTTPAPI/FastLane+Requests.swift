@@ -171,7 +171,8 @@ extension FastLane {
     func refuse(unreadable error: any Error) {
         keepsAlive = false
         isHead = false
-        if let error = error as? HTTPParserError, error == .headerOverflow {
+        switch error as? HTTPParserError {
+        case .headerOverflow:
             answer(
                 Problem(
                     431,
@@ -180,7 +181,16 @@ extension FastLane {
                     "The header fields of a request have a bound in size."
                 ).with { $0.closesConnection = true }
             )
-        } else {
+        case .invalidURL:
+            answer(
+                Problem(
+                    400,
+                    .malformedRequest,
+                    "malformed request target",
+                    "The target holds characters that none may; percent-encode all but letters, digits and -._~/ in keys."
+                ).with { $0.closesConnection = true }
+            )
+        default:
             answer(
                 Problem(400, .malformedRequest, "malformed request", "This is no HTTP/1.1 request: \(error).").with {
                     $0.closesConnection = true

@@ -153,10 +153,14 @@ final class FastLane: ChannelDuplexHandler {
         guard !isDraining else { return }
         isDraining = true
         defer { isDraining = false }
+        var hasProgressed = false
         while let next = backlog.first, accepts(next) {
             backlog.removeFirst()
             process(next)
+            hasProgressed = true
         }
+        // The router's side takes what it was passed at the end of a round of reading, and this may be outside of one.
+        if hasProgressed, let context { context.fireChannelReadComplete() }
         if backlog.isEmpty, readIsHeld, let context {
             readIsHeld = false
             context.read()

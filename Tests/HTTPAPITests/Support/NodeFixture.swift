@@ -60,6 +60,9 @@ final class NodeFixture: Sendable {
         var serviceOptions = KeyValueNode.Options()
         adjust(&serviceOptions)
         service = KeyValueNode(node: node, eventLoop: group.next(), options: serviceOptions)
+        // The first answers already name the leader, and where it is.
+        let node = node
+        try await eventually { node.vitals.leader.map { !$0.peerAddress.hasSuffix(":0") } ?? false }
     }
 
     func stop() async throws {
@@ -73,7 +76,8 @@ final class NodeFixture: Sendable {
     func serving<Result: Sendable>(
         _ adjust: (inout HTTPServer.Options) -> Void = { _ in },
         fastLane: Bool = true,
-        _ body: (Int) async throws -> Result
+        _ body: (Int) async throws -> Result,
+        whileStopping: (Int, Result) async throws -> Void = { _, _ in }
     ) async throws -> Result {
         var options = HTTPServer.Options()
         options.logger = Self.quiet
@@ -96,6 +100,7 @@ final class NodeFixture: Sendable {
         do {
             let result = try await body(port)
             await services.triggerGracefulShutdown()
+            try await whileStopping(port, result)
             try await running
             return result
         } catch {
