@@ -108,7 +108,7 @@ struct Bench {
     }
 
     mutating func becomePreCandidate() {
-        while core.role == .follower { tick() }
+        for _ in 0..<1000 where core.role == .follower { tick() }
     }
 
     mutating func becomeCandidate() {
@@ -163,6 +163,20 @@ struct Bench {
             round: 0
         )
         return receive(number, .appendResponse(response))
+    }
+
+    /// Changes the membership and has both of its entries committed by `committedBy` (all voters of both, if not said otherwise).
+    @discardableResult
+    mutating func change(_ token: Token, to target: Configuration, committedBy: [Int]? = nil) -> Effects {
+        var effects = Effects()
+        core.step(.changeMembership(token, to: target), into: &effects)
+        for _ in 0..<2 {
+            let voters = committedBy ?? others
+            effects.outcomes += persist().outcomes
+            for voter in voters where core.isLeader { effects.outcomes += acknowledge(voter).outcomes }
+        }
+        apply()
+        return effects
     }
 
     @discardableResult

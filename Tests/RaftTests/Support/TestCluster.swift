@@ -295,7 +295,9 @@ final class TestCluster {
     /// Everything that is under way gets done: writes, messages in order, applies, snapshots.
     func settle() throws {
         for _ in 0..<1000 {
-            let isQuiet = network.isEmpty && transfers.isEmpty
+            let isQuiet =
+                network.isEmpty && transfers.isEmpty
+                && servers.allSatisfy { $0.pendingWrites.isEmpty && $0.applyTarget == nil && $0.restoring == nil }
             for server in servers {
                 try persist(server.id)
                 try restore(server.id)
