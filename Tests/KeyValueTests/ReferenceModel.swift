@@ -23,7 +23,7 @@ struct ReferenceModel {
 
     var sorted: [Item] { items.values.sorted { $0.key.lexicographicallyPrecedes($1.key) } }
 
-    func items(prefix: [UInt8]) -> [Item] { sorted.filter { $0.key.starts(with: prefix) } }
+    func count(prefix: [UInt8]) -> Int { items.keys.count { $0.starts(with: prefix) } }
 
     mutating func apply(_ command: Command) -> Outcome {
         if let reason = command.validate() { return .invalid(reason) }
@@ -74,9 +74,12 @@ struct ReferenceModel {
         }
     }
 
-    /// One page, by brute force.
-    func page(_ query: RangeQuery) -> (items: [Item], groups: [[UInt8]], more: Bool, last: [UInt8]?) {
-        var keys = items(prefix: query.prefix)
+    /// One page, by brute force over ``sorted``.
+    func page(
+        _ query: RangeQuery,
+        of sorted: [Item]
+    ) -> (items: [Item], groups: [[UInt8]], more: Bool, last: [UInt8]?) {
+        var keys = sorted.filter { $0.key.starts(with: query.prefix) }
         if query.reverse { keys.reverse() }
         var (page, groups, last) = ([Item](), [[UInt8]](), [UInt8]?.none)
         var bytes = 0

@@ -22,7 +22,8 @@ extension Store {
     ///
     /// On the flush thread; nothing is applied meanwhile. `source` answers the next bytes, as many as it likes, and nil at
     /// the end. Throws ``StoreError/Code/badSnapshot`` when the stream ends early, is malformed or is of another position than
-    /// `index` and `term`; then, and whenever `source` throws, the old state stays untouched.
+    /// `index` and `term`; then, and whenever `source` throws, the old state stays untouched. After a failed system call the process
+    /// should end: which of the two states the disk names may then be uncertain, while each is whole.
     public func restore(
         index: UInt64,
         term: UInt64,

@@ -1,1 +1,0 @@
-../../../Tests/Sanitizer/SanitizerMutex.swift
