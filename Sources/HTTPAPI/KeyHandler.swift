@@ -68,7 +68,7 @@ struct KeyHandler: Sendable {
         guard let leader = vitals.leader else {
             return server.answer(Problem(ServiceError(.noLeader)))
         }
-        guard leader.name != server.name else { return nil }
+        guard leader.id != server.service.status.serverID else { return nil }
         guard !leader.clientAddress.isEmpty else {
             return server.answer(
                 Problem(

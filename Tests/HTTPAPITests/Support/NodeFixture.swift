@@ -33,7 +33,11 @@ final class NodeFixture: Sendable {
 
     static let quiet = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
 
-    init(_ adjust: (inout KeyValueNode.Options) -> Void = { _ in }) async throws {
+    init(
+        name: String = "node1",
+        _ beginning: NodeOptions.Beginning = .bootstrap,
+        _ adjust: (inout KeyValueNode.Options) -> Void = { _ in }
+    ) async throws {
         let directory = NSTemporaryDirectory() + "kontiki-http-\(UInt64.random(in: .min ... .max))"
         try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
         self.directory = directory
@@ -41,13 +45,13 @@ final class NodeFixture: Sendable {
         store = try Store.open(directory: directory + "/state")
         var options = NodeOptions(
             directory: directory,
-            name: "node1",
+            name: name,
             listenAddress: "127.0.0.1:0",
             clientAddress: "127.0.0.1:1",
             snapshotSchema: "test",
             onFailure: { _ in }
         )
-        options.beginning = .bootstrap
+        options.beginning = beginning
         options.tickMilliseconds = 5
         let machine = KeyValueMachine(store: store, onFailure: { _ in })
         node = try await RaftNode.start(
@@ -60,13 +64,14 @@ final class NodeFixture: Sendable {
         var serviceOptions = KeyValueNode.Options()
         adjust(&serviceOptions)
         service = KeyValueNode(node: node, eventLoop: group.next(), options: serviceOptions)
+        guard case .bootstrap = beginning else { return }
         // The first answers already name the leader, and where it is.
         let node = node
         try await eventually { node.vitals.leader.map { !$0.peerAddress.hasSuffix(":0") } ?? false }
     }
 
-    func stop() async throws {
-        await node.shutdown()
+    func stop(nodeIsDown: Bool = false) async throws {
+        if !nodeIsDown { await node.shutdown() }
         try? store.close()
         try await group.shutdownGracefully()
         try FileManager.default.removeItem(atPath: directory)
@@ -85,7 +90,7 @@ final class NodeFixture: Sendable {
         adjust(&options)
         let server = HTTPServer(
             service: service,
-            name: "node1",
+            name: node.status.name,
             host: "127.0.0.1",
             port: 0,
             group: group,
@@ -118,7 +123,7 @@ func withServer(
     service: (inout KeyValueNode.Options) -> Void = { _ in },
     _ body: (NodeFixture, Int) async throws -> Void
 ) async throws {
-    let fixture = try await NodeFixture(service)
+    let fixture = try await NodeFixture(name: "node1", .bootstrap, service)
     do {
         try await fixture.serving(adjust, fastLane: fastLane) { try await body(fixture, $0) }
     } catch {

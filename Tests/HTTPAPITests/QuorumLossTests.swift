@@ -1,0 +1,70 @@
+import KeyValue
+import Raft
+import RaftNode
+import Testing
+
+@testable import HTTPAPI
+
+@Suite("A node without its peers", .timeLimit(.minutes(1)))
+struct QuorumLossTests {
+    @Test("Strong requests fail with the right outcome, stale reads are answered at once")
+    func lostQuorum() async throws {
+        let first = try await NodeFixture()
+        try await first.serving { port in
+            let second = try await NodeFixture(name: "node2", .join([first.node.peerAddress], replacing: nil))
+            try await eventually {
+                let configuration = first.node.status.configuration
+                return configuration.voters.count == 2 && !configuration.isJoint
+            }
+            let connection = try await RawConnection(port: port)
+            func call(_ request: String, _ body: String = "") async throws -> RawResponse {
+                try await connection.request(
+                    "\(request) HTTP/1.1\r\nHost: x\r\nContent-Length: \(body.utf8.count)\r\n\r\n\(body)"
+                )
+            }
+            #expect(try await call("PUT /kv/k", "before").status == 201)
+            // A follower takes writes and strong reads as well.
+            try await second.serving { port in
+                let other = try await RawConnection(port: port)
+                let put = try await other.request(
+                    "PUT /kv/other HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx"
+                )
+                #expect(put.status == 201)
+                #expect(try await other.request("GET /kv/k HTTP/1.1\r\nHost: x\r\n\r\n").text == "before")
+                let redirected = try await other.request("GET /kv/a%2Fb?redirect HTTP/1.1\r\nHost: x\r\n\r\n")
+                let leads = second.node.status.role == .leader
+                if !leads {
+                    #expect(redirected.status == 307)
+                    #expect(redirected.fields["location"] == "http://127.0.0.1:1/kv/a%2Fb?redirect")
+                }
+                try await other.close()
+            }
+            await second.node.shutdown()
+
+            let write = try await call("PUT /kv/k?timeout=300ms", "during")
+            #expect([503, 504].contains(write.status), "\(write.text)")
+            #expect(write.text.contains(write.status == 504 ? #""outcome":"unknown""# : #""outcome":"not_executed""#))
+            try await eventually { first.node.status.role != .leader }
+            let refused = try await call("PUT /kv/never?timeout=100ms", "never")
+            #expect(refused.status == 503)
+            #expect(refused.fields["retry-after"] == "1")
+            #expect(refused.text.contains(#""outcome":"not_executed","retryable":true"#))
+            let strong = try await call("GET /kv/k?timeout=100ms")
+            #expect([503, 504].contains(strong.status))
+            #expect(strong.text.contains(#""outcome":"not_executed""#))
+            #expect(try await call("GET /kv?timeout=100ms").status == strong.status)
+            let stale = try await call("GET /kv/k?consistency=stale")
+            #expect(stale.status == 200)
+            #expect(stale.text == "before")
+            #expect(stale.fields["kontiki-leader"] == nil)
+            let ready = try await call("GET /readyz")
+            #expect(ready.status == 503)
+            #expect(ready.text.contains(#"{"name":"leader","ok":false"#))
+            #expect(try await call("GET /livez").status == 200)
+            #expect(first.store.mark.revision >= 2)
+            try await connection.close()
+            try await second.stop(nodeIsDown: true)
+        }
+        try await first.stop()
+    }
+}
