@@ -24,7 +24,8 @@ extension FastLane {
                 writeContinue()
             }
             if method == .put, length > 0, case .success = parsed {
-                collecting.body = loop.allocator.buffer(capacity: length)
+                // What was announced may never come: large bodies grow as they do.
+                collecting.body = loop.allocator.buffer(capacity: min(length, BodyShare.freeBytes))
             }
             phase = .collecting(collecting)
             return
@@ -90,6 +91,7 @@ extension FastLane {
                 return answer(.valueTooLarge(limit: collecting.limit))
             }
             if case .success(let request) = collecting.request, request.method == .put {
+                guard reserve(bytes.readableBytes, for: &collecting) else { return answer(.tooManyBodies) }
                 phase = .idle  // gives up the phase's hold on the body, so that appending to it copies nothing
                 if collecting.body == nil {
                     collecting.body = bytes
@@ -108,6 +110,15 @@ extension FastLane {
                 }
             }
         }
+    }
+
+    /// Counts what has come of a body; small ones are free. False when the server holds too much already.
+    private func reserve(_ bytes: Int, for collecting: inout Collecting) -> Bool {
+        guard collecting.received > BodyShare.freeBytes else { return true }
+        if let share = collecting.share { return share.grow(by: bytes) }
+        let share = BodyShare(server: loop.server)
+        collecting.share = share
+        return share.grow(by: collecting.received)
     }
 
     // MARK: The router's requests
@@ -220,6 +231,14 @@ extension Problem {
             "too many connections",
             "This node serves as many connections as it may; close idle ones or ask another node."
         ).with {
+            $0.retryable = true
+            $0.retryAfterSeconds = 1
+            $0.closesConnection = true
+        }
+    }
+
+    static var tooManyBodies: Problem {
+        Problem(503, .overloaded, "overloaded", "Too many large bodies are arriving at once; try again later.").with {
             $0.retryable = true
             $0.retryAfterSeconds = 1
             $0.closesConnection = true

@@ -36,6 +36,8 @@ final class FastLane: ChannelDuplexHandler {
         /// What to do at the end of the request; or what to answer then.
         var request: Result<KeyRequest, Problem>
         var body: ByteBuffer?
+        /// What the body counts against the server's bound.
+        var share: BodyShare?
         var received = 0
         /// Longer bodies are refused in the middle.
         var limit: Int

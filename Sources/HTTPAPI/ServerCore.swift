@@ -12,6 +12,8 @@ final class ServerCore: Sendable {
     let name: String
     private let connections = Atomic<Int>(0)
     private let stopping = Atomic<Bool>(false)
+    /// Bytes of bodies that are still arriving.
+    private let arriving = Atomic<Int>(0)
     let startedAt = NIODeadline.now()
 
     init(service: KeyValueNode, name: String, options: HTTPServer.Options) {
@@ -27,6 +29,19 @@ final class ServerCore: Sendable {
 
     func connectionClosed() {
         connections.subtract(1, ordering: .relaxed)
+    }
+
+    /// Takes a part of the room for bodies; false when there is none left.
+    func reserve(bytes: Int) -> Bool {
+        guard arriving.add(bytes, ordering: .relaxed).newValue <= options.maximumArrivingBytes else {
+            release(bytes: bytes)
+            return false
+        }
+        return true
+    }
+
+    func release(bytes: Int) {
+        arriving.subtract(bytes, ordering: .relaxed)
     }
 
     var connectionCount: Int { connections.load(ordering: .relaxed) }
@@ -51,6 +66,27 @@ final class ServerCore: Sendable {
         var answer = answer
         answer.stamp(service.vitals)
         return answer
+    }
+}
+
+/// What one body that is still arriving takes of the server's room for them. Given back when the last reference goes.
+final class BodyShare {
+    /// Up to this many bytes a body is not counted: as much waits in any connection's receive buffer.
+    static let freeBytes = 1 << 16
+
+    private let server: ServerCore
+    private var bytes = 0
+
+    init(server: ServerCore) {
+        self.server = server
+    }
+
+    deinit { server.release(bytes: bytes) }
+
+    func grow(by more: Int) -> Bool {
+        guard server.reserve(bytes: more) else { return false }
+        bytes += more
+        return true
     }
 }
 

@@ -204,6 +204,33 @@ struct ConnectionTests {
         }
     }
 
+    @Test("Large bodies that arrive at once are bounded together, and their room is given back")
+    func arrivingBodies() async throws {
+        try await withServer({ $0.maximumArrivingBytes = 1_500_000 }) { _, port in
+            let body = [UInt8](repeating: 7, count: 1 << 20)
+            let head = "PUT /kv/large HTTP/1.1\r\nHost: x\r\nContent-Length: \(1 << 20)\r\n\r\n"
+            let first = try await RawConnection(port: port)
+            try await first.send(head)
+            try await first.send(Array(body.dropLast(1)))
+            // The server has read it all once it refuses another.
+            try await eventually {
+                let second = try await RawConnection(port: port)
+                await second.sendAndForget(Array(head.utf8) + body)
+                let status = try await second.response()?.status
+                try await second.close()
+                return status == 503
+            }
+            try await first.send([7])
+            #expect(try await first.response().map { [200, 201].contains($0.status) } == true)
+            for _ in 0..<3 {
+                try await first.send(head)
+                try await first.send(body)
+                #expect(try await first.response()?.status == 200)
+            }
+            try await first.close()
+        }
+    }
+
     @Test("Who does not read its answers gets no further ones made")
     func backPressure() async throws {
         try await withServer { fixture, port in
