@@ -163,7 +163,10 @@ let package = Package(
         ),
         tests(
             "EndToEndTests",
-            ["KontikiClient", .product(name: "NIOCore", package: nio), .product(name: "NIOPosix", package: nio)]
+            [
+                "KontikiClient", "LMDB", "Checksum", .product(name: "NIOCore", package: nio),
+                .product(name: "NIOPosix", package: nio),
+            ]
         ),
         tests("HouseRulesTests", []),
     ]

@@ -1,3 +1,4 @@
+internal import FoundationEssentials
 internal import NIOCore
 internal import NIOHTTP1
 
@@ -84,8 +85,14 @@ extension KontikiClient {
 
     private func target(_ key: Key, _ parameters: [String] = []) throws(ClientError) -> String {
         guard !key.bytes.isEmpty else { throw ClientError(.invalidArgument, "a key has at least one byte") }
-        let path = "/kv/" + PercentEncoding.path(key.bytes)
-        return parameters.isEmpty ? path : path + "?" + parameters.joined(separator: "&")
+        var parameters = parameters
+        var target = "/kv/" + PercentEncoding.path(key.bytes)
+        if String(validating: key.bytes, as: UTF8.self) == nil {
+            // URL libraries on the way lose a path whose bytes are no text.
+            target = "/kv"
+            parameters.insert("key_b64=" + PercentEncoding.query(Data(key.bytes).base64EncodedString().utf8), at: 0)
+        }
+        return parameters.isEmpty ? target : target + "?" + parameters.joined(separator: "&")
     }
 
     private static func header(_ condition: Condition) -> (String, String) {

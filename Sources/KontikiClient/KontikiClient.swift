@@ -1,4 +1,5 @@
 internal import AsyncHTTPClient
+internal import Glibc
 internal import NIOCore
 internal import NIOHTTP1
 internal import NIOPosix
@@ -173,6 +174,9 @@ public final class KontikiClient: Sendable {
         case let error as NIOConnectionError:
             let reason = error.connectionErrors.first.map { "\($0.error)" } ?? "its name could not be resolved"
             return ClientError(.unavailable, endpoint: endpoint.url, "\(endpoint) cannot be reached: \(reason)")
+        case let error as IOError where [ECONNREFUSED, EHOSTUNREACH, ENETUNREACH].contains(error.errnoCode):
+            // What only an attempt to connect answers: nothing was sent.
+            return ClientError(.unavailable, endpoint: endpoint.url, "\(endpoint) cannot be reached: \(error)")
         case let error as HTTPClientError:
             return translate(error, unsure, endpoint)
         case is NIOTooManyBytesError:

@@ -48,6 +48,7 @@ struct DevSupervisor {
         }
         let impatience = Task { [children] in
             _ = await signals.next()
+            if Task.isCancelled { return }
             say("stopping at once")
             for child in children.values { child.kill() }
         }

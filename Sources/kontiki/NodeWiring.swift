@@ -32,7 +32,8 @@ struct NodeWiring: Sendable {
             let isData = error.code != .system
             throw Failure(isData ? .data : .io, error.description)
         } catch let error as LMDBError {
-            throw Failure(error.isInUse ? .temporary : .io, error.isInUse ? error.message : error.description)
+            guard error.isInUse else { throw Failure(.io, error.description) }
+            throw Failure(.temporary, "the data directory \(identity.data) is in use: \(error.message)")
         }
     }
 
