@@ -13,6 +13,8 @@ extension Engine {
         var leader: ServerID?
         var configuration = Configuration.empty
         var links: [ServerID] = []
+        /// The configuration has named this server. One that joins may first be sent a snapshot from before it was taken in.
+        var wasMember = false
         var isRemoved = false
         var statusTick: UInt64 = 0
     }
@@ -54,6 +56,7 @@ extension Engine {
             for member in configuration.members { lastAddresses[member.id] = member.peerAddress }
         }
         seen.configuration = configuration
+        if configuration.contains(driver.core.id) { seen.wasMember = true }
         seen.links = followers
         updateLinks()
         publishStatus()
@@ -74,7 +77,7 @@ extension Engine {
 
     private var isRemoved: Bool {
         let core = driver.core
-        return !core.configuration.isEmpty && !core.configuration.contains(core.id)
+        return seen.wasMember && !core.configuration.isEmpty && !core.configuration.contains(core.id)
             && core.configurationIndex <= core.commitIndex
     }
 
