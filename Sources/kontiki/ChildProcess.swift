@@ -30,7 +30,6 @@ final class ChildProcess: Sendable {
         var waiters: [CheckedContinuation<Ending, Never>] = []
     }
 
-    let processID: pid_t
     private let process: Process
     /// The child's standard input, open as long as this process lives.
     private let input = Pipe()
@@ -58,23 +57,26 @@ final class ChildProcess: Sendable {
         process.standardOutput = output
         process.standardError = output
         self.process = process
+        // Not `waitUntilExit()`: it spins in a run loop for as long as the child lives.
+        process.terminationHandler = { [self] process in ended(process, onEnd) }
         try process.run()
-        processID = process.processIdentifier
         Thread.detachNewThread { Self.forward(output.fileHandleForReading, onLine) }
-        Thread.detachNewThread { [self] in
-            process.waitUntilExit()
-            let ending: Ending =
-                process.terminationReason == .exit
-                ? .exited(process.terminationStatus) : .signalled(process.terminationStatus)
-            let waiters = state.withLock { state in
-                state.ending = ending
-                defer { state.waiters = [] }
-                return state.waiters
-            }
-            onEnd(ending)
-            for waiter in waiters { waiter.resume(returning: ending) }
-        }
     }
+
+    private func ended(_ process: Process, _ onEnd: (Ending) -> Void) {
+        let ending: Ending =
+            process.terminationReason == .exit
+            ? .exited(process.terminationStatus) : .signalled(process.terminationStatus)
+        let waiters = state.withLock { state in
+            state.ending = ending
+            defer { state.waiters = [] }
+            return state.waiters
+        }
+        onEnd(ending)
+        for waiter in waiters { waiter.resume(returning: ending) }
+    }
+
+    var processID: pid_t { process.processIdentifier }
 
     var isRunning: Bool { state.withLock { $0.ending == nil } }
 
