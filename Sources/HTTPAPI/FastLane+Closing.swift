@@ -6,25 +6,28 @@ extension FastLane {
     private static let lingerBytes = 4 << 20
     private static let lingerTime = TimeAmount.seconds(2)
 
-    /// The last answer is written: closes our side and waits for the client's.
+    /// The last answer is written: closes our side once it is sent, and waits for the client's.
     ///
-    /// A plain close would reset the connection when unread bytes are waiting, and the reset may overtake the answer
-    /// (RFC 9112 §9.6).
+    /// A plain close would drop what the client has not taken yet, and would reset the connection when unread bytes are waiting; the
+    /// reset may overtake the answer (RFC 9112 §9.6).
     func beginLingering() {
-        guard let context else { return }
+        guard let context, let wire else { return }
         switch phase {
         case .closed, .lingering: return
         default: break
         }
-        let waiting = backlog
         backlog.removeAll()
         phase = .lingering(discarded: 0)
-        context.flush()
-        context.close(mode: .output, promise: nil)
-        scheduleWatchdog(in: Self.lingerTime)
-        if waiting.contains(where: { if case .inputClosed = $0 { true } else { false } }) {
-            context.close(promise: nil)
-        } else if readIsHeld {
+        scheduleWatchdog(in: loop.server.options.idleTimeout)
+        let sent = context.eventLoop.makePromise(of: Void.self)
+        wire.writeAndFlush(NIOAny(ByteBuffer()), promise: sent)
+        sent.futureResult.assumeIsolatedUnsafeUnchecked().whenComplete { _ in
+            guard case .lingering = self.phase, let context = self.context else { return }
+            self.scheduleWatchdog(in: Self.lingerTime)
+            // Closes both sides when the client has closed its own.
+            context.close(mode: .output, promise: nil)
+        }
+        if readIsHeld {
             readIsHeld = false
             context.read()
         }
@@ -39,13 +42,10 @@ extension FastLane {
 
     /// The server is stopping: what is under way is finished, what comes from now on is refused, and an idle connection is closed
     /// after a moment, in which a request that is on its way already still gets its answer.
-    func quiesce(_ context: ChannelHandlerContext) {
+    func quiesce() {
         guard !isQuiescing else { return }
         isQuiescing = true
-        if case .passing = phase {
-            // The router's own handler closes behind the answer.
-            context.fireUserInboundEventTriggered(ChannelShouldQuiesceEvent())
-        }
+        if case .lingering = phase { return }
         scheduleWatchdog(in: loop.server.options.drainGrace)
     }
 
@@ -66,9 +66,10 @@ extension FastLane {
         case .lingering: context.close(promise: nil)
         case .idle:
             if isQuiescing || idle >= options.idleTimeout {
-                context.close(promise: nil)
+                beginLingering()
             } else {
-                scheduleWatchdog(in: options.idleTimeout - idle)
+                // A request that begins meanwhile must be found in time as well, without a timer of its own.
+                scheduleWatchdog(in: min(options.idleTimeout - idle, options.requestTimeout))
             }
         case .collecting:
             guard isTooSlow(idle) else { return }
@@ -78,7 +79,7 @@ extension FastLane {
             context.close(promise: nil)
         case .working, .passing:
             // The service bounds it.
-            scheduleWatchdog(in: isQuiescing ? options.drainGrace : options.idleTimeout)
+            scheduleWatchdog(in: isQuiescing ? options.drainGrace : min(options.idleTimeout, options.requestTimeout))
         }
     }
 

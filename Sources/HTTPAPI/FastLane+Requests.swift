@@ -46,9 +46,7 @@ extension FastLane {
         _ target: String,
         method: KeyRequest.Method,
         fields: RequestFields
-    ) -> Result<
-        KeyRequest, Problem
-    >? {
+    ) -> Result<KeyRequest, Problem>? {
         var target = target
         let limits = loop.server.options.limits
         return target.withUTF8 { bytes in
@@ -145,7 +143,7 @@ extension FastLane {
         guard case .passing(let passing) = phase, passing.requestEnded, passing.responseEnded else { return }
         lastActivity = .now()
         phase = .idle
-        if !keepsAlive { return beginLingering() }
+        if !keepsAlive || isQuiescing { return beginLingering() }
         drainBacklog()
     }
 

@@ -86,7 +86,7 @@ final class FastLane: ChannelDuplexHandler {
         wire = try? context.pipeline.syncOperations.context(handlerType: HTTPResponseEncoder.self)
         isSurplus = !loop.server.connectionOpened()
         lastActivity = .now()
-        scheduleWatchdog(in: loop.server.options.idleTimeout)
+        scheduleWatchdog(in: min(loop.server.options.idleTimeout, loop.server.options.requestTimeout))
     }
 
     func handlerRemoved(context: ChannelHandlerContext) {
@@ -125,7 +125,7 @@ final class FastLane: ChannelDuplexHandler {
         if let event = event as? ChannelEvent, event == .inputClosed {
             receive(.inputClosed)
         } else if event is ChannelShouldQuiesceEvent {
-            quiesce(context)
+            quiesce()
         } else {
             context.fireUserInboundEventTriggered(event)
         }
@@ -188,7 +188,6 @@ final class FastLane: ChannelDuplexHandler {
         case (_, .closed), (_, .working): break
         case (.part(.body(let bytes)), .lingering(let discarded)):
             linger(discarded: discarded + bytes.readableBytes)
-        case (.inputClosed, .lingering): context.close(promise: nil)
         case (_, .lingering): break
         case (.part(.head(let head)), .idle): begin(head)
         case (.part(let part), .collecting): collect(part)
@@ -196,12 +195,9 @@ final class FastLane: ChannelDuplexHandler {
         case (.part, .idle): break
         case (.failure(let error), .passing): context.fireErrorCaught(error)
         case (.failure(let error), _): refuse(unreadable: error)
-        case (.inputClosed, .collecting):
-            // The rest of the request will never come.
-            phase = .closed
-            context.close(promise: nil)
-        case (.inputClosed, _):
-            context.fireUserInboundEventTriggered(ChannelEvent.inputClosed)
+        case (.inputClosed, .passing): context.fireUserInboundEventTriggered(ChannelEvent.inputClosed)
+        // No request, and no rest of one, will ever come.
+        case (.inputClosed, _): beginLingering()
         }
     }
 

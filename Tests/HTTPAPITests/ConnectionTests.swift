@@ -160,24 +160,29 @@ struct ConnectionTests {
         }
     }
 
-    @Test("A request that does not arrive gets a 408, and an idle connection is closed")
+    @Test("A request that does not arrive gets a 408, or the end")
     func slowRequests() async throws {
-        let short = TimeAmount.milliseconds(100)
-        try await withServer({
-            $0.idleTimeout = short
-            $0.requestTimeout = short
-        }) { _, port in
+        try await withServer({ $0.requestTimeout = .milliseconds(100) }) { _, port in
             let slow = try await RawConnection(port: port)
             try await slow.send("PUT /kv/a HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf")
             #expect(try await slow.response()?.status == 408)
             #expect(try await slow.isAtEnd())
-            let idle = try await RawConnection(port: port)
-            #expect(try await idle.request(get("/kv/none")).status == 404)
-            #expect(try await idle.isAtEnd())
             let passing = try await RawConnection(port: port)
             try await passing.send("POST /members HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf")
             #expect(try await passing.response() == nil)
-            for connection in [slow, idle, passing] { try await connection.close() }
+            for connection in [slow, passing] { try await connection.close() }
+        }
+    }
+
+    @Test("An idle connection is closed, also in the middle of a head")
+    func idleConnections() async throws {
+        try await withServer({ $0.idleTimeout = .milliseconds(100) }) { _, port in
+            let idle = try await RawConnection(port: port)
+            #expect(try await idle.isAtEnd())
+            let slow = try await RawConnection(port: port)
+            await slow.sendAndForget(Array("GET /kv/".utf8))
+            #expect(try await slow.response() == nil)
+            for connection in [idle, slow] { try await connection.close() }
         }
     }
 
@@ -240,8 +245,14 @@ struct ConnectionTests {
             let reader = try await RawConnection(port: port, receiveBuffer: 4096)
             let count = 16
             try await reader.send(String(repeating: get("/kv/big?consistency=stale"), count: count))
+            // Closing its side meanwhile, or asking for the end, costs it nothing of them.
+            try await reader.closeOutput()
             for _ in 0..<count { #expect(try await reader.response()?.body.count == 1 << 20) }
-            for connection in [writer, reader] { try await connection.close() }
+            #expect(try await reader.isAtEnd())
+            let last = try await RawConnection(port: port, receiveBuffer: 4096)
+            try await last.send(get("/kv/big", "Connection: close\r\n"))
+            #expect(try await last.response()?.body.count == 1 << 20)
+            for connection in [writer, reader, last] { try await connection.close() }
         }
     }
 
