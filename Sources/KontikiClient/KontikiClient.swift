@@ -16,7 +16,8 @@ internal import Synchronization
 ///
 /// Reads are repeated on any failure of a node. Writes are repeated only when it is certain that they were not executed (the
 /// node says so, or no connection came about), unless ``Options/retriesUnknownWrites`` allows more. Every error carries its
-/// ``ClientError/outcome``. Call ``shutdown()`` before the last reference goes.
+/// ``ClientError/outcome``. ``shutdown()`` waits until the connections are closed; without it they
+/// end when the last reference goes.
 public final class KontikiClient: Sendable {
     /// How long and how a client tries.
     public struct Options: Sendable {
@@ -61,7 +62,12 @@ public final class KontikiClient: Sendable {
         self.http = HTTPClient(eventLoopGroupProvider: .singleton, configuration: configuration)
     }
 
-    /// Ends all connections. Nothing may be asked afterwards.
+    deinit {
+        // Ended already by `shutdown()`, or else without anybody who waits for it.
+        http.shutdown { _ in }
+    }
+
+    /// Ends all connections and waits until they are closed. Nothing may be asked afterwards.
     public func shutdown() async {
         // It fails only when it is called twice, and then there is nothing left to do.
         try? await http.shutdown()
