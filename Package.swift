@@ -155,8 +155,6 @@ let package = Package(
                 "HTTPAPI", "KeyValueService", "KeyValue", "Raft", "RaftNode",
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: nio),
-                .product(name: "NIOEmbedded", package: nio),
-                .product(name: "NIOHTTP1", package: nio),
                 .product(name: "NIOPosix", package: nio),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
             ]

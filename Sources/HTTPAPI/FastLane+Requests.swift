@@ -12,12 +12,12 @@ extension FastLane {
 
         var fields = RequestFields()
         for (name, value) in head.headers { fields.take(name, value) }
-        let options = loop.server.options
+        let bodyLimit = loop.server.options.limits.valueBytes
         let expectsContinue = RequestFields.list(fields.expect, contains: "100-continue") && head.version == .http1_1
         let length = fields.contentLength.flatMap { Int($0) } ?? 0
 
         if let method = KeyRequest.Method(head.method), let parsed = parse(head.uri, method: method, fields: fields) {
-            var collecting = Collecting(request: parsed, limit: options.limits.valueBytes)
+            var collecting = Collecting(request: parsed, limit: bodyLimit)
             if length > collecting.limit { return answer(.valueTooLarge(limit: collecting.limit)) }
             if expectsContinue {
                 if case .failure(let problem) = parsed { return answer(problem.with { $0.closesConnection = true }) }
@@ -30,9 +30,7 @@ extension FastLane {
             phase = .collecting(collecting)
             return
         }
-        guard length <= options.limits.valueBytes else {
-            return answer(.bodyTooLarge(limit: options.limits.valueBytes))
-        }
+        guard length <= bodyLimit else { return answer(.bodyTooLarge(limit: bodyLimit)) }
         if expectsContinue { writeContinue() }
         var head = head
         // The router learns of HTTP/1.0 in no other way.
@@ -154,8 +152,7 @@ extension FastLane {
     }
 
     /// Writes the answer to the present request and goes on to the next.
-    func respond(_ answer: Answer) {
-        var answer = answer
+    func respond(_ answer: consuming Answer) {
         guard let wire else { return }
         if case .closed = phase { return }
         if !keepsAlive || isQuiescing { answer.closesConnection = true }
