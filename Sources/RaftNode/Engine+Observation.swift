@@ -12,24 +12,32 @@ extension Engine {
         var term: Term = 0
         var leader: ServerID?
         var configuration = Configuration.empty
+        var configurationIndex: LogIndex?
         var links: [ServerID] = []
         /// The configuration has named this server. One that joins may first be sent a snapshot from before it was taken in.
         var wasMember = false
         var isRemoved = false
         var statusTick: UInt64 = 0
+        var logBytes: Int?
     }
 
     /// After every step: cheap when nothing changed.
     func observe() {
-        let core = driver.core
-        let appliedIndex = core.appliedIndex
-        if seen.term != core.term || seen.role != core.role || seen.leader != core.leaderID { noteLeadership() }
-        let followers = core.peerViews.map(\.id)
-        if seen.configuration != core.configuration || seen.links != followers { noteConfiguration(followers) }
-        noteRemoval()
-        if driver.ticks != seen.statusTick { correctOwnAddress() }
-        board.update(vitals: Vitals(term: core.term, leader: leaderMember, appliedIndex: appliedIndex))
-        if driver.ticks != seen.statusTick { publishStatus() }
+        let isNewTick = driver.ticks != seen.statusTick
+        if seen.term != driver.core.term || seen.role != driver.core.role || seen.leader != driver.core.leaderID {
+            noteLeadership()
+        }
+        if isNewTick || seen.configurationIndex != driver.core.configurationIndex {
+            let followers = driver.core.peerViews.map(\.id)
+            if seen.configuration != driver.core.configuration || seen.links != followers {
+                noteConfiguration(followers)
+            }
+            noteRemoval()
+        }
+        board.update(appliedIndex: driver.core.appliedIndex)
+        guard isNewTick else { return }
+        correctOwnAddress()
+        publishStatus()
     }
 
     private var leaderMember: Member? { driver.core.leaderID.flatMap { driver.core.configuration.member($0) } }
@@ -84,7 +92,7 @@ extension Engine {
     /// A server that is reached elsewhere than the configuration says (it moved, or its port was chosen by the system) has its
     /// record changed.
     private func correctOwnAddress() {
-        guard let known = driver.core.configuration.member(identity.serverID), !isCorrectingAddress,
+        guard driver.ticks >= nextCorrectionTick, let known = driver.core.configuration.member(identity.serverID),
             known.peerAddress != identity.peerAddress || known.clientAddress != identity.clientAddress
                 || known.name != identity.name,
             driver.core.leaderID != nil, !driver.core.configuration.isJoint
@@ -93,15 +101,12 @@ extension Engine {
         member.name = identity.name
         member.peerAddress = identity.peerAddress
         member.clientAddress = identity.clientAddress
-        isCorrectingAddress = true
         let request = NodeCall.change(.update(member))
-        Task {
+        nextCorrectionTick = driver.ticks + 2 * driver.core.options.electionTicks
+        correction = Task {
             let answer = await self.callLeader(request, timeout: .seconds(5))
-            if let error = answer.error {
-                self.logger.debug("the own address is not corrected yet", metadata: ["reason": "\(error)"])
-            }
-            try? await self.pause(milliseconds: 500)
-            self.loop.execute { self.isCorrectingAddress = false }
+            guard let error = answer.error else { return }
+            self.logger.debug("the own address is not corrected yet", metadata: ["reason": "\(error)"])
         }
     }
 
@@ -114,6 +119,8 @@ extension Engine {
     }
 
     private func publishStatus() {
+        // Asking the store costs a little more than the rest: about once a second is enough.
+        if driver.ticks % 50 == 0 || seen.logBytes == nil { seen.logBytes = store.usedBytes }
         seen.statusTick = driver.ticks
         let core = driver.core
         let views = core.peerViews
@@ -146,7 +153,7 @@ extension Engine {
             status.snapshotIndex = driver.snapshotIndex
             status.configuration = core.configuration
             status.peers = peers
-            status.logBytes = store.usedBytes
+            status.logBytes = seen.logBytes ?? 0
         }
     }
 

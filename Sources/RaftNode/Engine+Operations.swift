@@ -268,6 +268,7 @@ extension Engine {
             for transfer in transfers.values { transfer.cancel() }
         }.get()
         await transport.shutdown()
+        await (try? loop.submit { [self] in correction }.get())??.value
         await blocking { [self] in
             background.shutdown()
             committer?.shutdown()

@@ -49,7 +49,9 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
     var announced: [ServerID: String] = [:]
     /// Where servers were reached that the configuration may not name any more.
     var lastAddresses: [ServerID: String] = [:]
-    var isCorrectingAddress = false
+    /// The last try to have the own record in the configuration changed, and when the next may begin.
+    var correction: Task<Void, Never>?
+    var nextCorrectionTick: UInt64 = 0
     var linkedPeers: [ServerID: String] = [:]
     var transfers: [ServerID: SnapshotTransfer] = [:]
     var latestSnapshot: SnapshotDescriptor?

@@ -15,7 +15,14 @@ final class StatusBoard: Sendable {
 
     var vitals: Vitals { vitalsNow.withLock { $0 } }
 
-    func update(_ change: (inout NodeStatus) -> Void) { status.withLock { change(&$0) } }
+    func update(_ change: (inout NodeStatus) -> Void) {
+        let now = status.withLock { status in
+            change(&status)
+            return Vitals(term: status.term, leader: status.leader, appliedIndex: status.appliedIndex)
+        }
+        vitalsNow.withLock { $0 = now }
+    }
 
-    func update(vitals: Vitals) { vitalsNow.withLock { $0 = vitals } }
+    /// After every apply.
+    func update(appliedIndex: LogIndex) { vitalsNow.withLock { $0.appliedIndex = appliedIndex } }
 }
