@@ -6,7 +6,7 @@ import Testing
 /// Thousands of random events per seed. `KONTIKI_SEEDS` says how many seeds, `KONTIKI_FIRST_SEED` where they begin.
 @Suite struct RandomRunTests {
     static let environment = ProcessInfo.processInfo.environment
-    static let count = environment["KONTIKI_SEEDS"].flatMap { UInt64($0) } ?? 200
+    static let count = environment["KONTIKI_SEEDS"].flatMap { UInt64($0) } ?? 300
     static let first = environment["KONTIKI_FIRST_SEED"].flatMap { UInt64($0) } ?? 1
     static let steps = environment["KONTIKI_STEPS"].flatMap { Int($0) } ?? 1500
 

@@ -171,16 +171,14 @@ struct Invariants {
         guard core.commitIndex > old else { return }
         let known = highestCommit
         if core.commitIndex > known {
-            // A leader that commits its own removal stands down in the same step.
+            // A leader may commit and stand down in one step.
+            try demand(last.isLeader, "\(server.id) commits \(core.commitIndex) before any leader did")
+            let position = LogPosition(index: core.commitIndex, term: last.term)
             try demand(
-                last.isLeader && last.term == core.term,
-                "\(server.id) commits \(core.commitIndex) before any leader did"
-            )
-            try demand(
-                core.term(at: core.commitIndex) == core.term,
+                core.term(at: position.index) == position.term,
                 "an entry of an old term is committed by counting (R21)"
             )
-            try checkDurableOnQuorum(core, servers)
+            if core.term == last.term { try checkDurableOnQuorum(position, core.configuration, servers) }
         }
         for index in (old + 1)...core.commitIndex {
             guard let entry = server.memory.entry(at: index) else { continue }  // below an installed snapshot
@@ -196,13 +194,16 @@ struct Invariants {
         }
     }
 
-    private func checkDurableOnQuorum(_ core: Core, _ servers: [TestServer]) throws {
-        let position = LogPosition(index: core.commitIndex, term: core.term)
+    private func checkDurableOnQuorum(
+        _ position: LogPosition,
+        _ configuration: Configuration,
+        _ servers: [TestServer]
+    ) throws {
         func holds(_ id: ServerID) -> Bool {
             guard let log = servers.first(where: { $0.id == id })?.disk.log else { return false }
             return log.base.position.index >= position.index || log.term(at: position.index) == position.term
         }
-        for half in [core.configuration.voters, core.configuration.outgoing] where !half.isEmpty {
+        for half in [configuration.voters, configuration.outgoing] where !half.isEmpty {
             let count = half.count { holds($0) }
             try demand(2 * count > half.count, "\(position) is committed, but durable only on \(count) of \(half)")
         }

@@ -63,10 +63,13 @@ struct RandomRun {
     private mutating func event() throws {
         switch random.next() % 1000 {
         case ..<400: for _ in 0...(random.next() % burst) { try network() }
-        case ..<530:
+        case ..<500:
             guard chance(tempo) else { return }
             for server in cluster.servers where !chance(10) { try cluster.step(server.id, [.tick]) }
-        case ..<540: try cluster.step(anybody(), [.tick])
+        case ..<535:
+            let messages = Int(random.next() % 6)
+            try cluster.batch(anybody(), messages: messages, isTicking: chance(30), isReading: chance(20))
+        case ..<545: try cluster.step(anybody(), [.tick])
         case ..<680: try persistSome()
         case ..<760: try applySome()
         case ..<830: try cluster.propose(somebodyUseful(), count: 1 + Int(random.next() % 3))

@@ -185,6 +185,26 @@ final class TestCluster {
         for envelope in now { try step(envelope.message.to, [.message(envelope.message)]) }
     }
 
+    /// What a busy driver does: several messages, the end of a write, an apply, requests and a tick, all in one step.
+    func batch(_ id: ServerID, messages count: Int, isTicking: Bool, isReading: Bool) throws {
+        let server = server(id)
+        guard server.isUp else { return }
+        var events: [Event] = []
+        if let last = server.pendingWrites.last?.sequence {
+            try persist(id, notify: false)
+            events.append(.persisted(upTo: last))
+        }
+        for _ in 0..<count {
+            guard let position = network.firstIndex(where: { $0.message.to == id }) else { break }
+            events.append(.message(network.remove(at: position).message))
+        }
+        if isReading { events.append(.read([tokens.ask(.read(atLeast: invariants.highestCommit), of: server)])) }
+        if isTicking { events.append(.tick) }
+        events.shuffle(using: &random)
+        note(events.count)
+        try step(id, events)
+    }
+
     func block(_ from: Int, _ to: Int) {
         blocked.insert(Link(from: ServerID(UInt64(from)), to: ServerID(UInt64(to))))
     }
