@@ -85,7 +85,6 @@ let package = Package(
             "KeyValueService",
             [
                 "KeyValue", "Raft", "RaftNode",
-                .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: nio),
             ]
         ),
@@ -99,8 +98,6 @@ let package = Package(
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: nio),
                 .product(name: "NIOHTTP1", package: nio),
-                .product(name: "NIOPosix", package: nio),
-                .product(name: "NIOHTTPTypes", package: "swift-nio-extras"),
                 .product(name: "NIOHTTPTypesHTTP1", package: "swift-nio-extras"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
             ]
