@@ -29,36 +29,22 @@ public final class KeyValueMachine: StateMachine {
     }
 
     public func apply(_ entries: ArraySlice<Entry>) -> [Output?] {
-        var outputs: [Output?] = []
-        outputs.reserveCapacity(entries.count)
-        for entry in entries { outputs.append(apply(entry)) }
-        return outputs
+        if let fault { return refuse(entries, fault) }
+        do {
+            let outcomes = try store.apply(entries.lazy.map { CommittedEntry($0) })
+            return outcomes.map { outcome in outcome.map { .success($0) } }
+        } catch {
+            let message = "an entry from \(entries.first?.index ?? 0) on could not be applied: \(error)"
+            let fault = error as? StoreError ?? StoreError(code: .system, path: "", message: message)
+            failure.withLock { $0 = fault }
+            onFailure(fault)
+            return refuse(entries, fault)
+        }
     }
 
-    private func apply(_ entry: Entry) -> Output? {
-        if let fault { return .failure(fault) }
-        switch entry.payload {
-        case .noop:
-            store.applyOther(index: entry.index, term: entry.term, membership: nil)
-            return nil
-        case .configuration:
-            store.applyOther(index: entry.index, term: entry.term, membership: entry.payload.encoded.bytes)
-            return nil
-        case .command(let payload):
-            do {
-                return .success(try store.apply(index: entry.index, term: entry.term, payload: payload))
-            } catch {
-                let fault =
-                    error as? StoreError
-                    ?? StoreError(
-                        code: .system,
-                        path: "",
-                        message: "entry \(entry.index) could not be applied: \(error)"
-                    )
-                failure.withLock { $0 = fault }
-                onFailure(fault)
-                return .failure(fault)
-            }
+    private func refuse(_ entries: ArraySlice<Entry>, _ fault: StoreError) -> [Output?] {
+        entries.map { entry in
+            if case .command = entry.payload { .failure(fault) } else { nil }
         }
     }
 
@@ -86,5 +72,16 @@ public final class KeyValueMachine: StateMachine {
             membership: Entry.Payload.configuration(configuration).encoded.bytes,
             from: read
         )
+    }
+}
+
+extension CommittedEntry {
+    fileprivate init(_ entry: Entry) {
+        switch entry.payload {
+        case .noop: self = .other(index: entry.index, term: entry.term, membership: nil)
+        case .configuration(let configuration):
+            self = .other(index: entry.index, term: entry.term, membership: configuration.encode())
+        case .command(let payload): self = .command(index: entry.index, term: entry.term, payload: payload)
+        }
     }
 }
