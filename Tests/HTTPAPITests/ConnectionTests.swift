@@ -4,7 +4,7 @@ import Testing
 
 @testable import HTTPAPI
 
-@Suite("Connections", .timeLimit(.minutes(1)))
+@Suite("Connections", .timeLimit(.minutes(5)))
 struct ConnectionTests {
     private func put(_ key: String, _ value: String, _ fields: String = "") -> String {
         "PUT /kv/\(key) HTTP/1.1\r\nHost: x\r\n\(fields)Content-Length: \(value.utf8.count)\r\n\r\n\(value)"

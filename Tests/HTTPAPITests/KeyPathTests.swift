@@ -4,7 +4,7 @@ import Testing
 @testable import HTTPAPI
 
 /// Every test runs on both lanes: there is one behaviour and two speeds.
-@Suite("The key paths, on a real node", .timeLimit(.minutes(1)))
+@Suite("The key paths, on a real node", .timeLimit(.minutes(5)))
 struct KeyPathTests {
     static let lanes = [true, false]
 

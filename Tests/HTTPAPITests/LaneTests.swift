@@ -3,7 +3,7 @@ import Testing
 
 @testable import HTTPAPI
 
-@Suite("One behaviour and two speeds", .timeLimit(.minutes(2)))
+@Suite("One behaviour and two speeds", .timeLimit(.minutes(5)))
 struct LaneTests {
     private func pick<Element>(_ elements: [Element], _ random: inout SplitMix) -> Element {
         elements[Int(random.next() % UInt64(elements.count))]

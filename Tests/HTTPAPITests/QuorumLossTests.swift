@@ -5,7 +5,7 @@ import Testing
 
 @testable import HTTPAPI
 
-@Suite("A node without its peers", .timeLimit(.minutes(1)))
+@Suite("A node without its peers", .timeLimit(.minutes(5)))
 struct QuorumLossTests {
     @Test("Strong requests fail with the right outcome, stale reads are answered at once")
     func lostQuorum() async throws {

@@ -4,7 +4,7 @@ import Testing
 
 @testable import HTTPAPI
 
-@Suite("The other routes, on a real node", .timeLimit(.minutes(1)))
+@Suite("The other routes, on a real node", .timeLimit(.minutes(5)))
 struct RouteTests {
     private func call(
         _ connection: RawConnection,

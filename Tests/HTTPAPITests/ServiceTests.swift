@@ -6,7 +6,7 @@ import Testing
 
 @testable import KeyValueService
 
-@Suite("Requests under way", .timeLimit(.minutes(1)))
+@Suite("Requests under way", .timeLimit(.minutes(5)))
 struct OperationTests {
     /// Counts what becomes of operations.
     private final class Ledger: Sendable {
