@@ -1,5 +1,6 @@
 import Foundation
 import KontikiClient
+import Synchronization
 
 /// Starts the nodes of a development cluster, tells what happens to them, and stops them.
 struct DevSupervisor {
@@ -33,10 +34,13 @@ struct DevSupervisor {
 
     /// Runs until a signal stops it or the cluster cannot be started.
     mutating func run() async throws {
-        let signals = StopSignals(watchingStandardInput: false)
-        let continuation = events.continuation
-        let watch = Task { continuation.yield(.stop(await signals.next())) }
-        defer { watch.cancel() }
+        let isAsked = Atomic(false)
+        let (first, further) = (events.continuation, AsyncStream.makeStream(of: Void.self))
+        let signals = StopSignals(watchingStandardInput: false) { cause in
+            let isFirst = !isAsked.exchange(true, ordering: .relaxed)
+            if isFirst { first.yield(.stop(cause)) } else { further.continuation.yield() }
+        }
+        defer { withExtendedLifetime(signals) {} }
         var failure: Failure?
         do throws(Failure) {
             try await startAll()
@@ -47,7 +51,7 @@ struct DevSupervisor {
             failure = error
         }
         let impatience = Task { [children] in
-            _ = await signals.next()
+            for await _ in further.stream { break }
             if Task.isCancelled { return }
             say("stopping at once")
             for child in children.values { child.kill() }

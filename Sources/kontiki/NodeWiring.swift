@@ -34,6 +34,12 @@ struct NodeWiring: Sendable {
         } catch let error as LMDBError {
             guard error.isInUse else { throw Failure(.io, error.description) }
             throw Failure(.temporary, "the data directory \(identity.data) is in use: \(error.message)")
+        } catch let error as SocketAddressError.UnknownHost {
+            throw Failure(.configuration, "\(error); check the names in --addr, --listen, --http and --http-listen")
+        } catch let error as Failure {
+            throw error
+        } catch {
+            throw Failure(.software, "the node does not start: \(error)")
         }
     }
 
@@ -67,10 +73,12 @@ struct NodeWiring: Sendable {
         httpOptions.maximumValueBytes = bounds.maxValueBytes.bytes
         httpOptions.version = ProgramVersion.text
         httpOptions.logger = logger
+        // The name may stand for ::1 and 127.0.0.1; clients try both, and the latter exists on every machine.
+        let host = listen.host == "localhost" ? "127.0.0.1" : listen.host
         let server = HTTPServer(
             service: service,
             name: identity.id,
-            host: listen.host,
+            host: host,
             port: listen.port,
             group: group,
             options: httpOptions

@@ -32,19 +32,18 @@ struct ServeCommand: AsyncParsableCommand {
         logging.bootstrap()
         var logger = Logger(label: "kontiki")
         logger[metadataKey: "node"] = "\(identity.id)"
-        let signals = StopSignals(watchingStandardInput: stopWithStdin)
+        let lifecycle = ServeLifecycle(logger: logger)
+        let signals = StopSignals(watchingStandardInput: stopWithStdin) { lifecycle.stop($0) }
+        defer { withExtendedLifetime(signals) {} }
         let manager = ServiceManager(environment: ProcessInfo.processInfo.environment)
+        manager?.notify("STATUS=starting")
         let node = try await NodeWiring.start(identity, bounds, logger: logger)
+        lifecycle.started()
         let announcement = Task { [logger] in await announce(node, manager, logger) }
-        let cause = await signals.next()
+        let cause = await lifecycle.stopRequest()
         announcement.cancel()
         manager?.notify("STOPPING=1\nSTATUS=handing over and stopping")
         logger.notice("stopping in good order", metadata: ["cause": "\(cause)"])
-        Task { [logger] in
-            let again = await signals.next()
-            logger.warning("stopping at once; nothing that was acknowledged is lost", metadata: ["cause": "\(again)"])
-            _exit(ExitStatus.temporary.rawValue)
-        }
         await node.stop()
         logger.notice("stopped")
     }

@@ -5,16 +5,15 @@ import Foundation
 final class StopSignals: Sendable {
     // Sound: nothing touches the sources after they were made; they are only kept alive.
     nonisolated(unsafe) private let sources: [any DispatchSourceSignal]
-    private let stream: AsyncStream<String>
 
-    /// - Parameter watchingStandardInput: stop, too, when standard input ends: the process that started this one is gone.
-    init(watchingStandardInput: Bool) {
-        let (stream, continuation) = AsyncStream.makeStream(of: String.self)
-        self.stream = stream
+    /// - Parameters:
+    ///   - watchingStandardInput: stop, too, when standard input ends: the process that started this one is gone.
+    ///   - handler: called for each request with what it was, from any thread.
+    init(watchingStandardInput: Bool, handler: @escaping @Sendable (String) -> Void) {
         sources = [(SIGTERM, "SIGTERM"), (SIGINT, "SIGINT")].map { number, name in
             signal(number, SIG_IGN)
             let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
-            source.setEventHandler { continuation.yield(name) }
+            source.setEventHandler { handler(name) }
             source.resume()
             return source
         }
@@ -25,13 +24,7 @@ final class StopSignals: Sendable {
                 let count = read(STDIN_FILENO, &byte, 1)
                 if count == 0 || (count < 0 && errno != EINTR) { break }
             }
-            continuation.yield("the end of standard input")
+            handler("the end of standard input")
         }
-    }
-
-    /// Waits for the next request to stop, and names it. Each is given once, to one waiter.
-    func next() async -> String {
-        for await name in stream { return name }
-        return "the end of the program"
     }
 }

@@ -7,9 +7,9 @@ struct SourceBlankerTests {
         arguments: [
             ("let a = 1 // try!", "let a = 1        "),
             (#"f("try!", b)"#, "f(      , b)"),
-            (#"f("a\(g("x") + h)b")"#, "f(     g(   ) + h   )"),
+            (#"f("a\(g("x") + h)b")"#, "f(    g(   ) + h   )"),
             ("/* a /* b */ c */x", "                 x"),
-            ("let s = #\"a\\(b)\"# + c", "let s =            + c"),
+            ("let s = #\"a\\(b)\"# + c", "let s =           + c"),
             ("\"\" + a", "   + a"),
         ]
     )
