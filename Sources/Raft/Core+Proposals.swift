@@ -31,10 +31,20 @@ extension Core {
             for proposal in batch { effects.outcomes.append(.rejected(proposal.token, .noLeader, leader: nil)) }
             return
         }
-        let requestID = reads.makeRequestID()
-        proposals.trackForwarded(batch.map(\.token), requestID: requestID, tick: tick)
-        let body = Message.Body.propose(requestID: requestID, commands: batch.map(\.command))
-        send(message(to: leaderID, body), after: hardStateSequence, into: &effects)
+        var rest = batch[...]
+        while !rest.isEmpty {
+            var bytes = 0
+            // A bound on each message: one that is too large for the link would be dropped for all.
+            let piece = rest.prefix { proposal in
+                defer { bytes += Entry.Payload.overhead + proposal.command.count }
+                return bytes < options.maxAppendBytes
+            }
+            rest = rest.dropFirst(piece.count)
+            let requestID = reads.makeRequestID()
+            proposals.trackForwarded(piece.map(\.token), requestID: requestID, tick: tick)
+            let body = Message.Body.propose(requestID: requestID, commands: piece.map(\.command))
+            send(message(to: leaderID, body), after: hardStateSequence, into: &effects)
+        }
     }
 
     /// A follower's commands are appended all or none, so that one answer speaks for all.

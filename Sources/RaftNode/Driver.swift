@@ -89,7 +89,11 @@ package struct Driver: Sendable {
         self.durableIndex = core.appliedIndex
         self.snapshotIndex = snapshotIndex
         self.snapshotBytes = snapshotBytes
+        self.bytesSinceSnapshot = core.logBytes(behind: snapshotIndex, through: core.appliedIndex)
     }
+
+    /// A snapshot is being loaded, or will be.
+    package var isLoadingSnapshot: Bool { isRestoring }
 
     /// Ticks since the start.
     package var ticks: UInt64 { tick }
@@ -153,11 +157,16 @@ package struct Driver: Sendable {
         planBackground(into: &actions)
     }
 
-    /// A snapshot file at `position` is durable, and so is the machine's state there (R8).
-    package mutating func snapshotTaken(_ position: LogPosition, bytes: Int, into actions: inout Actions) {
+    /// A snapshot file at `position` is durable, and the machine's state at `durable`: the log is trimmed below both (R8).
+    package mutating func snapshotTaken(
+        _ position: LogPosition,
+        durable: LogPosition,
+        bytes: Int,
+        into actions: inout Actions
+    ) {
         isBackgroundBusy = false
         isSnapshotWanted = false
-        noteDurable(position.index)
+        noteDurable(durable.index)
         noteSnapshot(position.index, bytes: bytes)
         compact(into: &actions)
         planBackground(into: &actions)

@@ -45,7 +45,7 @@ extension Engine {
     /// The state is durable at `position`, and nothing flushes it further until the snapshot is written.
     private func writeSnapshot(at position: LogPosition) {
         if let latest = latestSnapshot, latest.position.index >= position.index {
-            act { $0.snapshotTaken(latest.position, bytes: Int(latest.fileSize), into: &$1) }
+            act { $0.snapshotTaken(latest.position, durable: position, bytes: Int(latest.fileSize), into: &$1) }
             return
         }
         let header = SnapshotHeader(
@@ -64,7 +64,7 @@ extension Engine {
             return {
                 self.logger.info("took a snapshot", metadata: ["at": "\(position)", "bytes": "\(descriptor.fileSize)"])
                 self.latestSnapshot = descriptor
-                self.act { $0.snapshotTaken(position, bytes: Int(descriptor.fileSize), into: &$1) }
+                self.act { $0.snapshotTaken(position, durable: position, bytes: Int(descriptor.fileSize), into: &$1) }
             }
         }
     }
@@ -74,6 +74,7 @@ extension Engine {
         runInBackground("a snapshot cannot be installed") {
             try Self.restore(self.machine, from: self.snapshots, at: base, schema: self.options.snapshotSchema)
             return {
+                self.snapshots.protected = nil
                 self.abandonCommitted(upTo: base.position.index)
                 self.step([.restored(base.position.index)])
             }
@@ -124,43 +125,60 @@ extension Engine {
             return
         }
         logger.info("sending a snapshot", metadata: ["to": "\(name(of: peer))", "at": "\(descriptor.position)"])
-        transfers[peer]?.cancel()
+        let number = beginTransfer(to: peer)
         let isQueued = streams.submit {
             let file = Result { try self.snapshots.open(descriptor) }
-            self.loop.execute { self.send(file, descriptor, to: peer, at: address) }
+            self.loop.execute { self.send(file, descriptor, to: peer, at: address, number) }
         }
         if !isQueued {
-            finishSnapshotSend(to: peer, descriptor.position.index, .failure(.init(.cancelled, "too much to do")))
+            loop.execute { self.endTransfer(to: peer, number, .failure(.init(.cancelled, "too much to do"))) }
         }
+    }
+
+    /// At most one transfer to a peer counts; what an earlier one says when it ends is no longer heard.
+    private func beginTransfer(to peer: ServerID) -> UInt64 {
+        transfers[peer]?.handle?.cancel()
+        lastTransfer += 1
+        transfers[peer] = Transfer(number: lastTransfer)
+        return lastTransfer
+    }
+
+    /// Leadership is lost: its transfers go with it.
+    func cancelTransfers() {
+        for transfer in transfers.values { transfer.handle?.cancel() }
+        transfers = [:]
     }
 
     private func send(
         _ file: Result<SnapshotReader, any Error>,
         _ descriptor: SnapshotDescriptor,
         to peer: ServerID,
-        at address: String
+        at address: String,
+        _ number: UInt64
     ) {
+        guard transfers[peer]?.number == number else { return }
         switch file {
         case .success(let file):
-            transfers[peer] = transport.sendSnapshot(
+            let index = descriptor.position.index
+            transfers[peer]?.handle = transport.sendSnapshot(
                 SnapshotOffer(descriptor: descriptor.encode(), totalBytes: descriptor.fileSize),
                 to: peer,
                 at: address,
                 bytesPerSecond: options.snapshotBytesPerSecond,
                 read: { try file.rawChunk(offset: $0, maxBytes: $1) },
                 completion: { result in
-                    self.loop.execute { self.finishSnapshotSend(to: peer, descriptor.position.index, result) }
+                    self.loop.execute { self.endTransfer(to: peer, number, result.map { index }) }
                 }
             )
-        case .failure(let error):
-            finishSnapshotSend(to: peer, descriptor.position.index, .failure(.init(.readFailed, "\(error)")))
+        case .failure(let error): endTransfer(to: peer, number, .failure(.init(.readFailed, "\(error)")))
         }
     }
 
-    private func finishSnapshotSend(to peer: ServerID, _ index: LogIndex, _ result: Result<Void, TransportError>) {
+    private func endTransfer(to peer: ServerID, _ number: UInt64, _ result: Result<LogIndex, TransportError>) {
+        guard transfers[peer]?.number == number else { return }
         transfers[peer] = nil
         switch result {
-        case .success: step([.snapshotSent(to: peer, sent: index)])
+        case .success(let index): step([.snapshotSent(to: peer, sent: index)])
         case .failure(let error):
             logger.warning("a snapshot did not arrive", metadata: ["to": "\(name(of: peer))", "error": "\(error)"])
             step([.snapshotSent(to: peer, sent: nil)])
@@ -172,6 +190,8 @@ extension Engine {
         logger.info("received a snapshot", metadata: ["from": "\(name(of: peer))", "at": "\(descriptor.position)"])
         if descriptor.position.index > latestSnapshot?.position.index ?? 0 { latestSnapshot = descriptor }
         act { $0.snapshotReceived(descriptor.base, bytes: Int(descriptor.fileSize), from: peer, into: &$1) }
+        // Newer ones may come before this one is loaded, and must not sweep it away.
+        if driver.isLoadingSnapshot, snapshots.protected == nil { snapshots.protected = descriptor.position }
     }
 }
 

@@ -37,6 +37,7 @@ extension Engine {
         board.update(appliedIndex: driver.core.appliedIndex)
         guard isNewTick else { return }
         correctOwnAddress()
+        confirmJoin()
         publishStatus()
     }
 
@@ -53,6 +54,7 @@ extension Engine {
         } else {
             logger.debug("term or role changed", metadata: ["term": "\(core.term)", "role": "\(core.role)"])
         }
+        if seen.role == .leader, !core.isLeader { cancelTransfers() }
         (seen.role, seen.term, seen.leader) = (core.role, core.term, core.leaderID)
         publishStatus()
     }
@@ -61,7 +63,11 @@ extension Engine {
         let configuration = driver.core.configuration
         if seen.configuration != configuration {
             logger.info("membership", metadata: ["now": "\(configuration)"])
-            for member in configuration.members { lastAddresses[member.id] = member.peerAddress }
+            for member in configuration.members {
+                // A changed record is newer than what the server said when it called.
+                if let known = lastAddresses[member.id], known != member.peerAddress { announced[member.id] = nil }
+                lastAddresses[member.id] = member.peerAddress
+            }
         }
         seen.configuration = configuration
         if configuration.contains(driver.core.id) { seen.wasMember = true }
@@ -74,10 +80,9 @@ extension Engine {
     func updateLinks() {
         let core = driver.core
         var peers: [ServerID: String] = [:]
-        if !isRemoved {
-            let ids = core.configuration.members.map(\.id) + core.peerViews.map(\.id) + callers
-            for id in ids where id != identity.serverID { peers[id] = address(of: id) }
-        }
+        // A server that was removed only answers who calls: it may be taken in again.
+        let ids = (isRemoved ? [] : core.configuration.members.map(\.id) + core.peerViews.map(\.id)) + callers
+        for id in ids where id != identity.serverID { peers[id] = address(of: id) }
         guard peers != linkedPeers else { return }
         linkedPeers = peers
         transport.updatePeers(peers)
@@ -193,7 +198,7 @@ extension Engine: PeerTransportDelegate {
     func called(by peer: ServerIdentity) {
         guard peer.clusterID == identity.clusterID || identity.clusterID == .none else { return }
         announced[peer.serverID] = peer.peerAddress
-        if !driver.core.configuration.contains(peer.serverID), !callers.contains(peer.serverID) {
+        if isRemoved || !driver.core.configuration.contains(peer.serverID), !callers.contains(peer.serverID) {
             callers.append(peer.serverID)
             if callers.count > 64 { callers.removeFirst() }
         }
@@ -215,8 +220,6 @@ extension Engine: PeerTransportDelegate {
         transport.updateIdentity(ServerIdentity(identity))
         logger.notice("taken into the cluster", metadata: ["cluster": "\(cluster)"])
         run()
-        for waiter in joinWaiters { waiter(cluster) }
-        joinWaiters = []
         return true
     }
 }

@@ -14,10 +14,15 @@ extension Engine {
         let advertised =
             options.peerAddress.isEmpty
             ? PeerAddress(host: address.host, port: bound.port).description : options.peerAddress
-        try store.update(name: options.name, peerAddress: advertised, clientAddress: options.clientAddress)
-        try await loop.submit {
-            self.identity = self.store.identity
-            self.transport.updateIdentity(ServerIdentity(self.identity))
+        // On the loop, as the adoption is: neither meets the other, and nothing else writes before the committer runs.
+        try await loop.submit { [self] in
+            if committer == nil {
+                try store.update(name: options.name, peerAddress: advertised, clientAddress: options.clientAddress)
+            }
+            identity = store.identity
+            (identity.name, identity.peerAddress) = (options.name, advertised)
+            identity.clientAddress = options.clientAddress
+            transport.updateIdentity(ServerIdentity(identity))
         }.get()
         return advertised
     }
@@ -32,6 +37,29 @@ extension Engine {
                 "this server was prepared to join a cluster but never taken in; start it with --join HOST:PORT of a member"
             )
         }
+        var redirected: String?
+        var attempt = 0
+        while try await !loop.submit({ self.identity.clusterID != .none }).get() {
+            try Task.checkCancellation()
+            let address = redirected ?? addresses[attempt % addresses.count]
+            redirected = nil
+            attempt += 1
+            switch try await askToJoin(at: address, replacing) {
+            case .accepted(let cluster):
+                guard try await loop.submit({ self.become(partOf: cluster) }).get() else {
+                    throw StartError(.failed, "the cluster's identity could not be stored")
+                }
+            case .redirect(let leader): redirected = leader
+            case .refused(let reason):
+                throw StartError(.joinRefused, "the cluster does not take this server in: \(reason)")
+            case .identity, .answer, nil:
+                if attempt % 10 == 1 { logger.notice("waiting to be taken in", metadata: ["asked": "\(address)"]) }
+                try await pause(milliseconds: 200)
+            }
+        }
+    }
+
+    private func askToJoin(at address: String, _ replacing: String?) async throws -> ControlResponse? {
         let me = try await loop.submit { self.identity }.get()
         let member = Member(
             id: me.serverID,
@@ -40,31 +68,25 @@ extension Engine {
             clientAddress: me.clientAddress,
             promotion: .voter
         )
-        var redirected: String?
-        var attempt = 0
-        while true {
-            if try await loop.submit({ self.identity.clusterID != .none }).get() { return }
-            let address = redirected ?? addresses[attempt % addresses.count]
-            redirected = nil
-            attempt += 1
-            let answer = try? await transport.control(
-                .join(JoinRequest(member: member, replaces: replacing)),
-                at: address,
-                timeout: .seconds(10)
-            )
-            switch answer {
-            case .accepted(let cluster):
-                guard try await loop.submit({ self.become(partOf: cluster) }).get() else {
-                    throw StartError(.failed, "the cluster's identity could not be stored")
-                }
-                return
-            case .redirect(let leader): redirected = leader
-            case .refused(let reason):
-                throw StartError(.joinRefused, "the cluster does not take this server in: \(reason)")
-            case .identity, .answer, nil:
-                if attempt % 10 == 1 { logger.notice("waiting to be taken in", metadata: ["asked": "\(address)"]) }
+        let request = ControlRequest.join(JoinRequest(member: member, replaces: replacing))
+        return try? await transport.control(request, at: address, timeout: .seconds(10))
+    }
+
+    /// The leader that called first may have died before this server's membership was committed: until the own configuration names it,
+    /// it goes on asking.
+    func confirmJoin() {
+        guard case .join(let addresses, let replacing) = options.beginning, !addresses.isEmpty,
+            driver.ticks >= nextJoinTick, !isAskingToJoin, !driver.core.configuration.contains(identity.serverID),
+            !seen.isRemoved
+        else { return }
+        nextJoinTick = driver.ticks + 5 * driver.core.options.electionTicks
+        isAskingToJoin = true
+        let address = addresses[Int(driver.ticks) % addresses.count]
+        joining = Task {
+            if case .redirect(let leader) = try? await self.askToJoin(at: address, replacing) {
+                _ = try? await self.askToJoin(at: leader, replacing)
             }
-            try await pause(milliseconds: 200)
+            self.loop.execute { self.isAskingToJoin = false }
         }
     }
 
@@ -92,12 +114,17 @@ extension Engine {
 
     private func takeIn(_ join: JoinRequest) async -> ControlResponse {
         let vitals = board.vitals
-        guard identity(isNot: .none) else { return .refused("this server itself waits to join a cluster") }
+        guard store.identity.clusterID != .none else { return .answer([]) }  // waits to join itself: ask again, or another
         guard let leader = vitals.leader else { return .answer([]) }  // no leader at the moment: ask again
         if leader.id != store.identity.serverID { return .redirect(leader.peerAddress) }
         let configuration = board.current.configuration
         // A repeated request of a server whose first answer was lost.
-        if configuration.contains(join.member.id) { return .accepted(store.identity.clusterID) }
+        if configuration.contains(join.member.id) {
+            let isCommitted = try? await loop.submit { [self] in
+                driver.core.configurationIndex <= driver.core.commitIndex
+            }.get()
+            return isCommitted ?? false ? .accepted(store.identity.clusterID) : .answer([])
+        }
         var member = join.member
         if let replaced = join.replaces {
             guard let old = configuration.members.first(where: { $0.name == replaced || $0.id.description == replaced })
@@ -113,8 +140,6 @@ extension Engine {
         default: return .answer([])
         }
     }
-
-    private func identity(isNot cluster: ClusterID) -> Bool { store.identity.clusterID != cluster }
 
     // MARK: Membership and transfer
 
@@ -209,7 +234,7 @@ extension Engine {
     ) async -> NodeCall.Answer {
         await withCheckedContinuation { continuation in
             loop.execute { [self] in
-                guard !hasFailed, committer != nil else {
+                guard isRunning else {
                     continuation.resume(
                         returning: .init(error: OperationError(.shuttingDown, "this server is not running"))
                     )
@@ -265,19 +290,21 @@ extension Engine {
         await finishPending(within: .milliseconds(4 * electionMilliseconds))
         try? await loop.submit { [self] in
             tickTask?.cancel()
-            for transfer in transfers.values { transfer.cancel() }
+            cancelTransfers()
+            stop()
         }.get()
         await transport.shutdown()
-        await (try? loop.submit { [self] in correction }.get())??.value
+        for task in (try? await loop.submit { [self] in [correction, joining] }.get()) ?? [] { await task?.value }
+        let committer = (try? await loop.submit { [self] in self.committer }.get()) ?? nil
+        let isSound = (try? await loop.submit { [self] in !hasFailed }.get()) ?? false
         await blocking { [self] in
             background.shutdown()
             committer?.shutdown()
             reader.shutdown()
             streams.shutdown()
-            if !hasFailed { _ = try? machine.flush() }
+            if isSound { _ = try? machine.flush() }
             try? store.close()
         }
-        try? await loop.submit { [self] in endAllWaiters() }.get()
     }
 
     private func finishPending(within time: TimeAmount) async {

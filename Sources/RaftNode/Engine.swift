@@ -17,6 +17,12 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
         case operation(@Sendable (Outcome?) -> Void)
     }
 
+    /// A snapshot on its way out; without a handle while its file is being opened.
+    struct Transfer {
+        let number: UInt64
+        var handle: SnapshotTransfer?
+    }
+
     let loop: any EventLoop
     let options: NodeOptions
     let logger: Logger
@@ -42,9 +48,11 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
     private var committed: [LogIndex: (token: Token, term: Term)] = [:]
     /// What was applied of late, kept while the leader owes answers: an answer may come after its entry was applied.
     private var recent: Deque<(position: LogPosition, output: Machine.Output)> = []
-    private let maxRecent = 8192
+    private let maxRecent = 1024
     var tickTask: RepeatedTask?
     private(set) var hasFailed = false
+    /// Nothing is done any more.
+    private var isStopped = false
     /// Where servers say that they are reached, in their handshakes: newer than what the configuration says.
     var announced: [ServerID: String] = [:]
     /// Where servers were reached that the configuration may not name any more.
@@ -53,12 +61,16 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
     var correction: Task<Void, Never>?
     var nextCorrectionTick: UInt64 = 0
     var linkedPeers: [ServerID: String] = [:]
-    var transfers: [ServerID: SnapshotTransfer] = [:]
+    var transfers: [ServerID: Transfer] = [:]
+    var lastTransfer: UInt64 = 0
     var latestSnapshot: SnapshotDescriptor?
     /// Servers that opened a link to this one and that the configuration does not name.
     var callers: [ServerID] = []
     var seen = Seen()
-    var joinWaiters: [@Sendable (ClusterID) -> Void] = []
+    /// Asking again to be taken in, while the configuration does not name this server.
+    var joining: Task<Void, Never>?
+    var isAskingToJoin = false
+    var nextJoinTick: UInt64 = 50
     private var isPerforming = false
     private var backlog: Deque<Driver.Actions> = []
 
@@ -116,14 +128,14 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
     }
 
     func step(_ events: [Event]) {
-        guard !hasFailed, committer != nil else { return }
+        guard isRunning else { return }
         act { driver, actions in driver.step(events, into: &actions) }
     }
 
     /// Runs `body` on the driver and carries out what it asks for.
     func act(_ body: (inout Driver, inout Driver.Actions) -> Void) {
         loop.preconditionInEventLoop()
-        guard !hasFailed else { return }
+        guard !hasFailed, !isStopped else { return }
         var actions = Driver.Actions()
         body(&driver, &actions)
         backlog.append(actions)
@@ -151,6 +163,13 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
 
     func drainInbox() {
         let contents = inbox.take()
+        // Those whose clients gave up still wait here for their outcome; their number has a bound, too.
+        guard waiters.count + contents.proposals.count + contents.reads.count <= 2 * options.maxQueuedRequests else {
+            let rejection = Rejection(.overloaded, leader: driver.core.leaderID)
+            for proposal in contents.proposals { proposal.completion(.rejected(rejection)) }
+            for read in contents.reads { read(.rejected(rejection)) }
+            return
+        }
         var events: [Event] = []
         if !contents.proposals.isEmpty {
             events.append(
@@ -160,12 +179,14 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
             )
         }
         if !contents.reads.isEmpty { events.append(.read(contents.reads.map { register(.read($0)) })) }
-        guard !hasFailed, committer != nil else {
+        guard isRunning else {
             endAllWaiters()
             return
         }
         if !events.isEmpty { step(events) }
     }
+
+    var isRunning: Bool { !hasFailed && !isStopped && committer != nil }
 
     var hasWaiters: Bool { !waiters.isEmpty }
 
@@ -176,6 +197,12 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
     }
 
     func forget(_ token: Token) -> Waiter? { waiters.removeValue(forKey: token) }
+
+    /// The last thing that happens to an engine.
+    func stop() {
+        isStopped = true
+        endAllWaiters()
+    }
 
     func endAllWaiters() {
         let all = waiters

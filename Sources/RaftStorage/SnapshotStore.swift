@@ -14,6 +14,13 @@ package final class SnapshotStore: Sendable {
 
     package let directory: String
     private let temporaries = Atomic<UInt64>(0)
+    private let protection = Mutex<LogPosition?>(nil)
+
+    /// The snapshot at this position stays, whatever else comes: it is about to be loaded.
+    package var protected: LogPosition? {
+        get { protection.withLock { $0 } }
+        set { protection.withLock { $0 = newValue } }
+    }
 
     /// Opens the directory, creating it if it is missing (its parent must be there), and sweeps what unfinished
     /// snapshots left. Transfers from other servers stay: they are resumed.
@@ -101,7 +108,9 @@ package final class SnapshotStore: Sendable {
         try File.rename(temporary, to: path(of: descriptor))
         try synchronizeDirectory(directory)
         // Damaged files are left for people to look at.
-        for old in try list().dropFirst(Self.kept) where old != descriptor { try File.remove(path(of: old)) }
+        for old in try list().dropFirst(Self.kept) where old != descriptor && old.position != protected {
+            try File.remove(path(of: old))
+        }
     }
 }
 

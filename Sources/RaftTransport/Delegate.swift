@@ -16,8 +16,9 @@ package protocol PeerTransportDelegate: AnyObject, Sendable {
     /// A lane to the peer has gone down after ``connected(_:)``.
     func disconnected(_ peer: ServerID)
 
-    /// A server of the same cluster opened a link for messages, and there is no link to it: a leader that this server
-    /// has not heard of yet, say, whose appends want answers.
+    /// A server of the same cluster opened a link for messages, and there is no link to it, or one to another address
+    /// than it says: a leader that this server has not heard of yet, say, whose appends want answers, or a server that
+    /// moved.
     func called(by peer: ServerIdentity)
 
     /// A member of a cluster calls this server, by its identity, while it belongs to none. True adopts the cluster:

@@ -273,7 +273,8 @@ extension TransportCore {
         guard let key = connection.key else { return }
         incoming.updateValue(connection, forKey: key)?.close()
         guard key.purpose != .snapshot else { return }
-        if links[key.peer] == nil { delegate?.called(by: hello.sender) }
+        let announced = try? PeerAddress(parsing: hello.sender.peerAddress)
+        if links[key.peer]?.address != announced { delegate?.called(by: hello.sender) }
         guard let link = links[key.peer] else { return }
         link.urgent.peerAppeared()
         link.bulk.peerAppeared()
