@@ -124,6 +124,10 @@ import Testing
         #expect(leader.answerHeartbeat(2).outcomes.isEmpty)
         #expect(leader.answerHeartbeat(3).outcomes.isEmpty)
         #expect(leader.answerHeartbeat(4).outcomes.map(\.token) == [2])
+        leader.step(.read([3]))
+        #expect(leader.answerHeartbeat(4).outcomes.isEmpty)
+        #expect(leader.answerHeartbeat(5).outcomes.isEmpty)
+        #expect(leader.answerHeartbeat(2).outcomes.map(\.token) == [3])
     }
 
     @Test("R34: leaving a joint configuration counts the answers again")

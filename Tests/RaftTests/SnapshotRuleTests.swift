@@ -17,6 +17,12 @@ import Testing
             #expect(effects.appendResults == [.accepted(match: 3)])
         }
         #expect(follower.core.lastIndex == 4)
+
+        follower.apply()
+        follower.step(.compact(upTo: 3))
+        let behind = follower.step(.snapshotReceived(base(2, 1), from: server(2)))
+        #expect(behind.restore == nil, "the log does not reach back to it any more")
+        #expect(follower.core.commitIndex == 3)
     }
 
     @Test("R38: a snapshot that conflicts with the log replaces it", arguments: [LogIndex(3), 4, 9])
