@@ -114,8 +114,9 @@ extension Engine {
 
     private func takeIn(_ join: JoinRequest) async -> ControlResponse {
         let vitals = board.vitals
-        guard store.identity.clusterID != .none else { return .answer([]) }  // waits to join itself: ask again, or another
-        guard let leader = vitals.leader else { return .answer([]) }  // no leader at the moment: ask again
+        // One that waits to join itself, or knows no leader at the moment: ask again, or another.
+        guard store.identity.clusterID != .none else { return .answer([]) }
+        guard let leader = vitals.leader else { return .answer([]) }
         if leader.id != store.identity.serverID { return .redirect(leader.peerAddress) }
         let configuration = board.current.configuration
         // A repeated request of a server whose first answer was lost.

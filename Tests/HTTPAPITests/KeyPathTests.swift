@@ -30,12 +30,8 @@ struct KeyPathTests {
     func lifeOfAKey(_ fastLane: Bool) async throws {
         try await withServer(fastLane: fastLane) { _, port in
             let connection = try await RawConnection(port: port)
-            let created = try await exchange(
-                connection,
-                "PUT",
-                "/kv/users/john//profile",
-                body("distributed", "Content-Type: text/plain\r\n")
-            )
+            let key = "/kv/users/john//profile"
+            let created = try await exchange(connection, "PUT", key, body("distributed", "Content-Type: text/plain\r\n"))
             #expect(created.status == 201)
             #expect(created.text == #"{"revision":1,"version":1,"created":true}"#)
             #expect(created.fields["etag"] == "\"1\"")
@@ -43,14 +39,14 @@ struct KeyPathTests {
             let replaced = try await exchange(
                 connection,
                 "PUT",
-                "/kv/users/john//profile",
+                key,
                 body("again", "Prefer: return=representation\r\nContent-Type: text/html\r\n")
             )
             #expect(replaced.status == 200)
             #expect(replaced.fields["preference-applied"] == "return=representation")
             #expect(replaced.text.contains(#""previous":{"key":"users/john//profile","value":"distributed""#))
 
-            let read = try await exchange(connection, "GET", "/kv/users/john//profile")
+            let read = try await exchange(connection, "GET", key)
             #expect(read.status == 200)
             #expect(read.text == "again")
             #expect(read.fields["content-type"] == "text/html")
@@ -67,7 +63,7 @@ struct KeyPathTests {
             #expect(read.fields["content-security-policy"] == "sandbox; default-src 'none'")
             #expect(read.fields["date"] != nil)
 
-            let head = try await exchange(connection, "HEAD", "/kv/users/john//profile?consistency=stale")
+            let head = try await exchange(connection, "HEAD", key + "?consistency=stale")
             #expect(head.status == 200)
             #expect(head.fields["content-length"] == "5")
             #expect(head.fields["kontiki-consistency"] == "stale")
@@ -75,12 +71,7 @@ struct KeyPathTests {
             // Slashes are never collapsed.
             #expect(try await exchange(connection, "GET", "/kv/users/john/profile").status == 404)
 
-            let envelope = try await exchange(
-                connection,
-                "GET",
-                "/kv/users/john//profile",
-                "Accept: application/json\r\n\r\n"
-            )
+            let envelope = try await exchange(connection, "GET", key, "Accept: application/json\r\n\r\n")
             #expect(envelope.fields["content-type"] == "application/json")
             #expect(
                 envelope.text
@@ -88,11 +79,11 @@ struct KeyPathTests {
                     + #""mod_revision":2,"version":2}"#
             )
 
-            let deleted = try await exchange(connection, "DELETE", "/kv/users/john//profile")
+            let deleted = try await exchange(connection, "DELETE", key)
             #expect(deleted.status == 204)
             #expect(deleted.fields["kontiki-revision"] == "3")
-            #expect(try await exchange(connection, "DELETE", "/kv/users/john//profile").status == 204)
-            let gone = try await exchange(connection, "GET", "/kv/users/john//profile")
+            #expect(try await exchange(connection, "DELETE", key).status == 204)
+            let gone = try await exchange(connection, "GET", key)
             #expect(gone.status == 404)
             #expect(gone.fields["kontiki-revision"] == "3")
             #expect(gone.fields["content-type"] == "application/problem+json")
