@@ -31,7 +31,12 @@ struct KeyPathTests {
         try await withServer(fastLane: fastLane) { _, port in
             let connection = try await RawConnection(port: port)
             let key = "/kv/users/john//profile"
-            let created = try await exchange(connection, "PUT", key, body("distributed", "Content-Type: text/plain\r\n"))
+            let created = try await exchange(
+                connection,
+                "PUT",
+                key,
+                body("distributed", "Content-Type: text/plain\r\n")
+            )
             #expect(created.status == 201)
             #expect(created.text == #"{"revision":1,"version":1,"created":true}"#)
             #expect(created.fields["etag"] == "\"1\"")
