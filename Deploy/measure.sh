@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# Measures a three-node cluster on this machine with h2load, and an etcd cluster beside it where etcd is installed.
+#
+#   Deploy/measure.sh                   requests a second: put, strong get and stale get at 1, 64 and 256 connections
+#   RUNS=5 Deploy/measure.sh            more runs; the median is printed
+#   KEYS=1000000 Deploy/measure.sh      also loads so many keys of 256 bytes; prints memory, and the time from a restart to ready
+#
+# Needs h2load (nghttp2-client) and .build/release/kontiki (Deploy/run.sh builds it). Everything else is made in a temporary folder.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. Deploy/common.sh
+program=${KONTIKI_BINARY:-$PWD/.build/release/kontiki}
+[ -x "$program" ] || die "There is no $program: build it with Deploy/run.sh, or name it in KONTIKI_BINARY."
+command -v h2load >/dev/null || die "h2load is missing: apt-get install nghttp2-client"
+
+runs=${RUNS:-3} work=$(mktemp -d) processes=()
+stop() {
+    for process in "${processes[@]}"; do kill "$process" 2>/dev/null || true; done
+    wait 2>/dev/null || true
+    rm -rf "$work"
+}
+trap stop EXIT
+head -c 192 /dev/urandom | base64 -w0 >"$work/value"                       # 256 bytes
+printf '\x00\x00\x00\x01\x0e\x0a\x09bench/key\x12\x80\x02' >"$work/put"    # a gRPC frame: etcdserverpb.PutRequest
+cat "$work/value" >>"$work/put"
+printf '\x00\x00\x00\x00\x0b\x0a\x09bench/key' >"$work/range"              # etcdserverpb.RangeRequest
+printf '\x00\x00\x00\x00\x0d\x0a\x09bench/key\x38\x01' >"$work/serializable"
+
+start_kontiki() {
+    "$program" serve --id "node$1" --addr "localhost:1900$1" --http "localhost:1800$1" --data "$work/kontiki$1" "${@:2}" \
+        >"$work/kontiki$1.log" 2>&1 &
+    last=$!
+    processes+=("$last")
+    until curl -sf "http://localhost:1800$1/readyz" >/dev/null; do
+        kill -0 "$last" 2>/dev/null || die "a node ended: $(tail -3 "$work/kontiki$1.log")"
+        sleep 0.02
+    done
+}
+
+start_etcd() {
+    local cluster=n1=http://localhost:12381,n2=http://localhost:12382,n3=http://localhost:12383
+    for n in 1 2 3; do
+        etcd --name "n$n" --data-dir "$work/etcd$n" --listen-client-urls "http://localhost:1238$((n + 3))" \
+            --advertise-client-urls "http://localhost:1238$((n + 3))" --listen-peer-urls "http://localhost:1238$n" \
+            --initial-advertise-peer-urls "http://localhost:1238$n" --initial-cluster "$cluster" --log-level error \
+            >"$work/etcd$n.log" 2>&1 &
+        processes+=("$!")
+    done
+    until curl -sf http://localhost:12384/health | grep -q true; do sleep 0.2; done
+    # Requests go to the leader, as they do with ours.
+    for n in 4 5 6; do
+        if curl -s "http://localhost:1238$n/metrics" | grep -q '^etcd_server_is_leader 1'; then etcd_port=1238$n; fi
+    done
+}
+
+# rate CONNECTIONS REQUESTS ARGS…: requests a second
+rate() { h2load -n "$2" -c "$1" -t1 "${@:3}" 2>&1 | awk '/^finished in/ {print int($4)}'; }
+median() { sort -n | awk '{v[NR] = $1} END {print v[int((NR + 1) / 2)]}'; }
+
+start_kontiki 1 --bootstrap
+start_kontiki 2 --join localhost:19001
+start_kontiki 3 --join localhost:19001
+has_etcd=
+if command -v etcd >/dev/null; then
+    start_etcd
+    has_etcd=1
+fi
+url=http://127.0.0.1:18001/kv/bench/key
+ours() { rate "$1" "$2" --h1 "${@:3}"; }
+theirs() {
+    rate "$1" "$2" -m 1 -H 'content-type: application/grpc' -H 'te: trailers' -d "$work/$3" "http://127.0.0.1:$etcd_port/etcdserverpb.KV/$4"
+}
+printf '%-12s %11s %12s %12s\n' work connections kontiki/s etcd/s
+for connections in 1 64 256; do
+    for kind in put strong stale; do
+        case $kind in
+            put) n=20000 ours_args=(-d "$work/value" -H ':method: PUT' "$url") theirs_args=(put Put) ;;
+            strong) n=40000 ours_args=("$url") theirs_args=(range Range) ;;
+            stale) n=60000 ours_args=("$url?consistency=stale") theirs_args=(serializable Range) ;;
+        esac
+        [ "$connections" -gt 1 ] || n=$((n / 10))
+        : >"$work/a"
+        : >"$work/b"
+        for _ in $(seq "$runs"); do # in turn, so that both see the same machine
+            ours "$connections" "$n" "${ours_args[@]}" >>"$work/a"
+            [ -z "$has_etcd" ] || theirs "$connections" $((n / 2)) "${theirs_args[@]}" >>"$work/b"
+        done
+        printf '%-12s %11s %12s %12s\n' "$kind" "$connections" "$(median <"$work/a")" "$([ -z "$has_etcd" ] || median <"$work/b")"
+    done
+done
+
+if [ -n "${KEYS:-}" ]; then
+    value=$(cat "$work/value")
+    seq "$KEYS" | awk -v value="$value" '{printf "load/%09d\t%s\n", $1, value}' |
+        "$program" import - --endpoint http://localhost:18001 >"$work/import.log" 2>&1 || die "$(tail -3 "$work/import.log")"
+    awk '/^Rss(Anon|File)|^VmRSS/ {printf "memory with '"$KEYS"' keys, a follower: %s %d MB\n", $1, $2 / 1024}' "/proc/$last/status"
+    for how in TERM KILL; do
+        kill -"$how" "$last"
+        while kill -0 "$last" 2>/dev/null; do sleep 0.05; done
+        begin=$(date +%s%N)
+        start_kontiki 3
+        echo "restart to ready after SIG$how with $KEYS keys: $((($(date +%s%N) - begin) / 1000000)) ms"
+    done
+fi
