@@ -17,13 +17,17 @@ func withTemporaryDirectory<Result>(_ body: (String) async throws -> Result) asy
 enum Ports {
     private static let last = Mutex(Int.random(in: 12_000..<28_000))
 
-    static func next() throws -> Int {
+    static func next() throws -> Int { try consecutive(1) }
+
+    /// The first of some ports in a row.
+    static func consecutive(_ count: Int) throws -> Int {
         for _ in 0..<1000 {
-            let port = last.withLock { last in
-                last = last >= 31_999 ? 12_000 : last + 1
-                return last
+            let first = last.withLock { last in
+                let first = last + count > 31_999 ? 12_000 : last + 1
+                last = first + count - 1
+                return first
             }
-            if isFree(port) { return port }
+            if (first..<first + count).allSatisfy(isFree) { return first }
         }
         throw SetupError("no free port was found")
     }
