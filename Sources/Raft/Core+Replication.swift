@@ -11,6 +11,8 @@ extension Core {
     /// Sends to every follower what it may have now: entries within its window, or else a commit index that is news to it.
     mutating func pump(into effects: inout Effects) {
         startGatheredReads(into: &effects)
+        // Like all appends at the end of a step: what they follow is in the log when the driver carries the step out.
+        probeStalledWindows(into: &effects)
         for position in peers.indices {
             while sendAppend(to: position, into: &effects) {}
             let commit = min(commitIndex, peers[position].match)
@@ -91,7 +93,7 @@ extension Core {
     }
 
     /// A window that nobody acknowledges is probed with an empty append: if the appends in it were lost, the follower says so (R29).
-    mutating func probeStalledWindows(into effects: inout Effects) {
+    private mutating func probeStalledWindows(into effects: inout Effects) {
         for position in peers.indices {
             let peer = peers[position]
             guard peer.state == .replicate, !peer.inFlight.isEmpty,

@@ -108,7 +108,7 @@ public struct Core: Hashable, Sendable {
         applied: LogIndex
     ) {
         precondition(options.heartbeatTicks > 0 && options.electionTicks > options.heartbeatTicks)
-        precondition(options.maxAppendEntries > 0 && options.maxInFlightMessages > 0)
+        precondition(options.maxAppendEntries > 0 && options.maxInFlightMessages > 0 && options.maxAppendBytes > 0)
         self.id = id
         self.options = options
         self.hardState = hardState
@@ -251,7 +251,6 @@ public struct Core: Hashable, Sendable {
         }
         expireTransfer(into: &effects)
         dropDeparted()
-        probeStalledWindows(into: &effects)
         if tick - heartbeatTick >= options.heartbeatTicks { broadcastHeartbeat(into: &effects) }
     }
 

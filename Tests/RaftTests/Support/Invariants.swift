@@ -27,6 +27,8 @@ struct Invariants {
     private var seen: [ServerID: Seen] = [:]
     /// What is committed, by index from 1 on.
     private(set) var committed: [Entry] = []
+    /// The term whose leader committed each of them.
+    private var committedIn: [Term] = []
 
     var highestCommit: LogIndex { LogIndex(committed.count) }
 
@@ -151,7 +153,8 @@ struct Invariants {
         try demand(leaders[core.term] == nil, "term \(core.term) has two leaders: \(server.id), \(leaders[core.term]!)")
         leaders[core.term] = server.id
         // Leader completeness: every entry committed in an earlier term stands in its log.
-        for entry in committed where entry.index > core.base.position.index && entry.term < core.term {
+        for (entry, term) in zip(committed, committedIn)
+        where term < core.term && entry.index > core.base.position.index {
             try demand(
                 core.term(at: entry.index) == entry.term,
                 "leader \(server.id) lacks committed \(entry.position)"
@@ -186,6 +189,7 @@ struct Invariants {
                 try demand(committed[Int(index) - 1] == entry, "\(server.id) commits another entry at \(index)")
             } else {
                 committed.append(entry)
+                committedIn.append(last.term)
             }
         }
         let base = core.base.position

@@ -140,7 +140,8 @@ struct RandomRun {
         case 1, 2, 3: for server in cluster.servers where !server.isUp && chance(80) { try cluster.start(server.id) }
         case 4: partition()
         case 5, 6, 7: cluster.heal()
-        case 8, 9, 10: try depose()
+        case 8, 9: try depose()
+        case 10: try pause()
         case 11, 12: try changeMembership()
         default: try cluster.transfer(somebodyUseful(), to: chance(50) ? nil : anybody())
         }
@@ -158,6 +159,38 @@ struct RandomRun {
         try persistSome()
         for _ in 0...(random.next() % 60) { try network() }
         if chance(70) { cluster.heal() }
+    }
+
+    /// A leader stands still while what it sent and what is sent to it stays under way; the others elect and commit. Then it goes
+    /// on as if nothing had happened, and hears of the past first.
+    private mutating func pause() throws {
+        let id = somebodyUseful()
+        let others = cluster.servers.map(\.id).filter { $0 != id }
+        guard let other = others.randomElement(using: &random) else { return }
+        try cluster.read(id)
+        try cluster.propose(id, count: 1 + Int(random.next() % 3))
+        try deliverSome(random.next() % 10, except: id)
+        for round in 0..<(2 * electionTicks) {
+            for server in others { try cluster.step(server, [.tick]) }
+            try deliverSome(random.next() % 10, except: id)
+            for server in others where chance(70) { try cluster.persist(server) }
+            if round % 4 == 3 { try cluster.propose(other) }
+        }
+        let isSlow = chance(50)
+        for _ in 0..<4 {
+            try cluster.read(id)
+            try cluster.batch(id, messages: Int(random.next() % 4), isTicking: isSlow, isReading: true)
+            try cluster.apply(id)
+        }
+    }
+
+    private mutating func deliverSome(_ count: UInt64, except id: ServerID) throws {
+        for _ in 0..<count {
+            guard let position = cluster.network.indices.filter({ cluster.network[$0].message.to != id }).first else {
+                return
+            }
+            try cluster.deliver(at: position)
+        }
     }
 
     private mutating func partition() {
