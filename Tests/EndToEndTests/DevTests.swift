@@ -79,7 +79,8 @@ extension EndToEndTests {
                 #expect(try await kontiki("delete", "a/b") == (.exited(0), ""))
                 #expect(try await kontiki("list") == (.exited(0), ""))
                 #expect(
-                    try await kontiki("get", "a/b", "--endpoint", "127.0.0.1:1", "--timeout", "1s").ending == .exited(69)
+                    try await kontiki("get", "a/b", "--endpoint", "127.0.0.1:1", "--timeout", "1s").ending
+                        == .exited(69)
                 )
 
                 let other = cluster.others(than: try await cluster.leader())[0]
