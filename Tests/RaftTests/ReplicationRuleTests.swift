@@ -190,6 +190,17 @@ import Testing
         #expect(again.orders(to: 2).map(\.previous.index) == [leader.core.commitIndex], "what was lost is sent again")
     }
 
+    @Test("R29: no probe is asked for in a step that ends the leadership")
+    func noProbeOfAPastLeader() {
+        var leader = fullWindow()
+        leader.tick(2 * leader.core.options.heartbeatTicks - 1)
+        var probing = leader
+        #expect(probing.step(.tick).orders(to: 2).count == 1)
+        let heartbeat = Message.Body.heartbeat(Heartbeat(commit: 0, session: 1, round: 0))
+        let message = Message(from: server(3), to: server(1), term: 9, body: heartbeat)
+        #expect(leader.step(.tick, .message(message)).orders.isEmpty)
+    }
+
     @Test("R29: a full window behind which the log was trimmed ends in a snapshot")
     func trimmedWindow() {
         var leader = fullWindow()
