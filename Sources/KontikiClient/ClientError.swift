@@ -16,6 +16,8 @@ public struct ClientError: Error, Hashable, Sendable, CustomStringConvertible {
         public static let tooLarge = Code(rawValue: "too-large")
         /// No node could take the request in time: none is reachable, there is no leader, or all are overloaded.
         public static let unavailable = Code(rawValue: "unavailable")
+        /// The disk, or its quota, is full (507). Reads go on.
+        public static let storageFull = Code(rawValue: "storage-full")
         /// The time was up.
         public static let timedOut = Code(rawValue: "timed-out")
         /// The connection was lost while the request was under way.
@@ -44,6 +46,8 @@ public struct ClientError: Error, Hashable, Sendable, CustomStringConvertible {
     public var problemType: String?
     /// The node that was asked last, as a URL.
     public var endpoint: String?
+    /// Where the leader takes clients, `host:port`, as far as the asked node knew.
+    public var leader: String?
     /// What happened, in words, and what to do next.
     public var message: String
 
@@ -53,6 +57,7 @@ public struct ClientError: Error, Hashable, Sendable, CustomStringConvertible {
         status: Int? = nil,
         problemType: String? = nil,
         endpoint: String? = nil,
+        leader: String? = nil,
         _ message: String
     ) {
         self.code = code
@@ -60,6 +65,7 @@ public struct ClientError: Error, Hashable, Sendable, CustomStringConvertible {
         self.status = status
         self.problemType = problemType
         self.endpoint = endpoint
+        self.leader = leader
         self.message = message
     }
 

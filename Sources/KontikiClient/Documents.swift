@@ -8,7 +8,7 @@ struct Problem: Decodable {
     var title: String?
     var detail: String?
     var outcome: ClientError.Outcome?
-    var retryable: Bool?
+    var leader: NodeStatus.Leader?
 
     /// Turns an answer of 400 and above into the error that it stands for.
     static func error(from response: KontikiClient.Response, isRead: Bool) -> ClientError {
@@ -17,8 +17,9 @@ struct Problem: Decodable {
             switch response.status {
             case 412: .preconditionFailed
             case 413: .tooLarge
-            case 429, 503, 507: .unavailable
+            case 429, 503: .unavailable
             case 504: .timedOut
+            case 507: .storageFull
             case 400..<500: .refused
             default: problem == nil ? .badAnswer : .unavailable
             }
@@ -29,6 +30,7 @@ struct Problem: Decodable {
             status: response.status,
             problemType: problem?.type,
             endpoint: response.endpoint.url,
+            leader: problem?.leader?.http,
             problem?.detail ?? problem?.title ?? "the answer is no problem document of a Kontiki node"
         )
     }

@@ -5,7 +5,7 @@ internal import NIOHTTP1
 internal import NIOPosix
 internal import Synchronization
 
-/// A client of a Kontiki cluster: knows several nodes, prefers the leader, and tries again what is safe to try again.
+/// A client of a Kontiki cluster: knows several nodes, and tries again what is safe to try again.
 ///
 /// ```swift
 /// let client = try KontikiClient(endpoints: ["http://localhost:8001", "http://localhost:8002"])
@@ -14,10 +14,11 @@ internal import Synchronization
 /// await client.shutdown()
 /// ```
 ///
-/// Reads are repeated on any failure of a node. Writes are repeated only when it is certain that they were not executed (the
-/// node says so, or no connection came about), unless ``Options/retriesUnknownWrites`` allows more. Every error carries its
-/// ``ClientError/outcome``. ``shutdown()`` waits until the connections are closed; without it they
-/// end when the last reference goes.
+/// It stays with a node that answers, since any node serves everything; after a failure it goes where the answer says that
+/// the leader is, else to the next. Reads are repeated on any failure of a node. Writes are repeated only when it is certain
+/// that they were not executed (the node says so, or no connection came about), unless ``Options/retriesUnknownWrites``
+/// allows more. Every error carries its ``ClientError/outcome``. ``shutdown()`` waits until the connections are closed;
+/// without it they end when the last reference goes.
 public final class KontikiClient: Sendable {
     /// How long and how a client tries.
     public struct Options: Sendable {
@@ -120,7 +121,8 @@ public final class KontikiClient: Sendable {
             guard mayRepeat(request, after: failure), options.totalTimeout - (clock.now - start) > pause else {
                 throw failure
             }
-            position = (position + 1) % endpoints.count
+            let leader = failure.leader.flatMap { try? Endpoint(parsing: $0) }.flatMap { endpoints.firstIndex(of: $0) }
+            position = leader.flatMap { $0 == position ? nil : $0 } ?? (position + 1) % endpoints.count
             do {
                 try await Task.sleep(for: pause)
             } catch {

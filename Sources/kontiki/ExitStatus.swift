@@ -31,7 +31,7 @@ enum ExitStatus: Int32 {
         self =
             switch error.code {
             case .invalidArgument: .usage
-            case .unavailable, .timedOut, .connectionLost: .unavailable
+            case .unavailable, .storageFull, .timedOut, .connectionLost: .unavailable
             case .badAnswer: .software
             case .cancelled: .temporary
             default: .no
