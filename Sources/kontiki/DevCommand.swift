@@ -7,7 +7,7 @@ struct DevCommand: AsyncParsableCommand {
         commandName: "dev",
         abstract: "Run a cluster on this machine, for development.",
         discussion: """
-            Starts each node as a process of its own, makes a cluster of them or finds the one that is there, and shows their logs.
+            Starts each node as a process of its own, makes a cluster of them or finds the one that is there, and shows their logs. \
             A node that ends is announced, and started again after a moment (not with --no-restart). Ctrl-C stops all in good order.
 
               kontiki dev

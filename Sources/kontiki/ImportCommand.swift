@@ -39,15 +39,15 @@ struct ImportCommand: AsyncParsableCommand {
         commandName: "import",
         abstract: "Write many keys from a file or from standard input.",
         discussion: #"""
-            One record a line. tsv: the key, a tab, the value; \t \n \r \\ stand for a tab, a line feed, a carriage return and a
-            backslash. ndjson: {"key": "a", "value": "b", "content_type": "text/plain"}, with key_base64 and value_base64 for
+            One record a line. tsv: the key, a tab, the value; \t \n \r \\ stand for a tab, a line feed, a carriage return and a \#
+            backslash. ndjson: {"key": "a", "value": "b", "content_type": "text/plain"}, with key_base64 and value_base64 for \#
             bytes that are no text. The format follows the file's name (.ndjson, .jsonl) unless --format names it.
 
               dpkg-query -W -f='packages/${Package}\t${Version}\n' | kontiki import -
               kontiki import --prefix staging/ settings.ndjson
 
-            Several lines of one key are written in their order. An import that was interrupted is resumed by running it again: a
-            record that is there already is only written once more. A malformed line is reported with its number and ends
+            Several lines of one key are written in their order. An import that was interrupted is resumed by running it again: a \#
+            record that is there already is only written once more. A malformed line is reported with its number and ends \#
             the import (exit code 65) unless --skip-bad; nothing before it is lost, nothing after it is begun.
             """#
     )

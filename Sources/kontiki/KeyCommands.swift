@@ -7,7 +7,7 @@ struct GetCommand: AsyncParsableCommand {
         commandName: "get",
         abstract: "Print the value of a key.",
         discussion: """
-            The value's bytes go to standard output as they are; with --verbose its revisions go to standard error.
+            The value's bytes go to standard output as they are; with --verbose its revisions go to standard error. \
             A key that does not exist is exit code 1.
 
               kontiki get hello

@@ -44,12 +44,20 @@ struct Kontiki: ParsableCommand {
               kontiki get hello
               kontiki status
 
-            Client commands ask http://localhost:8001 unless --endpoint or KONTIKI_ENDPOINTS (comma-separated) names others.
+            Client commands ask http://localhost:8001 unless --endpoint, or KONTIKI_ENDPOINTS (comma-separated), names others.
 
-            Exit codes: 0 done; 1 the answer is no (no such key, a condition that does not hold, a request refused);
-            64 wrong usage; 65 wrong or damaged data; 66 an input file cannot be read; 69 no node can be reached, or an
-            address is in use; 70 the node failed; 74 reading or writing a file failed; 75 try again later (a directory in use,
-            an outcome that is unknown); 78 the configuration is not enough to start.
+            Exit codes:
+               0  done
+               1  the answer is no: no such key, a condition that does not hold,
+                  a request refused
+              64  wrong usage
+              65  wrong or damaged data
+              66  an input file cannot be read
+              69  no node can be reached, or an address is in use
+              70  the node failed
+              74  reading or writing a file failed
+              75  try again later: a directory in use, an outcome that is unknown
+              78  the configuration is not enough to start
             """,
         version: ProgramVersion.text,
         subcommands: [],

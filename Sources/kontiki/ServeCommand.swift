@@ -8,12 +8,15 @@ struct ServeCommand: AsyncParsableCommand {
         abstract: "Run a node.",
         discussion: """
             The first node of a new cluster:
-              kontiki serve --id node1 --addr host1:9001 --http host1:8001 --data /var/lib/kontiki --bootstrap
+              kontiki serve --id node1 --addr host1:9001 --http host1:8001 \\
+                --data /var/lib/kontiki --bootstrap
             Every further one asks any member to be taken in; it becomes a voter when it has caught up:
-              kontiki serve --id node2 --addr host2:9001 --http host2:8001 --data /var/lib/kontiki --join host1:9001
+              kontiki serve --id node2 --addr host2:9001 --http host2:8001 \\
+                --data /var/lib/kontiki --join host1:9001
             A new node in the place of a dead one, in one change of the membership:
-              kontiki serve --id node4 --addr host4:9001 --http host4:8001 --data /var/lib/kontiki \\
-                --join host1:9001,host2:9001 --replace node3
+              kontiki serve --id node4 --addr host4:9001 --http host4:8001 \\
+                --data /var/lib/kontiki --join host1:9001,host2:9001 --replace node3
+
             A node that comes back needs neither --bootstrap nor --join; with data in place both are ignored.
 
             Each option can stand in the environment as well: --request-timeout is KONTIKI_REQUEST_TIMEOUT, and so on; \
