@@ -46,10 +46,13 @@ start_etcd() {
             >"$work/etcd$n.log" 2>&1 &
         processes+=("$!")
     done
-    until curl -sf http://localhost:12384/health | grep -q true; do sleep 0.2; done
     # Requests go to the leader, as they do with ours.
-    for n in 4 5 6; do
-        if curl -s "http://localhost:1238$n/metrics" | grep -q '^etcd_server_is_leader 1'; then etcd_port=1238$n; fi
+    etcd_port=
+    until [ -n "$etcd_port" ]; do
+        for n in 4 5 6; do
+            if curl -s "http://localhost:1238$n/metrics" | grep '^etcd_server_is_leader 1' >/dev/null; then etcd_port=1238$n; fi
+        done
+        sleep 0.2
     done
 }
 
@@ -96,7 +99,7 @@ if [ -n "${KEYS:-}" ]; then
     awk '/^Rss(Anon|File)|^VmRSS/ {printf "memory with '"$KEYS"' keys, a follower: %s %d MB\n", $1, $2 / 1024}' "/proc/$last/status"
     for how in TERM KILL; do
         kill -"$how" "$last"
-        while kill -0 "$last" 2>/dev/null; do sleep 0.05; done
+        wait "$last" 2>/dev/null || true
         begin=$(date +%s%N)
         start_kontiki 3
         echo "restart to ready after SIG$how with $KEYS keys: $((($(date +%s%N) - begin) / 1000000)) ms"
