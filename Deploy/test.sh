@@ -19,10 +19,10 @@ if [ -z "${KONTIKI_SKIP_TSAN:-}" ]; then
     # bear the kernel's full address randomisation.
     fixed_layout=()
     if command -v setarch >/dev/null && setarch "$(uname -m)" -R true 2>/dev/null; then fixed_layout=(setarch "$(uname -m)" -R); fi
-    KONTIKI_TEST_TARGETS="RaftStorageTests RaftTransportTests RaftNodeTests KeyValueTests" \
+    KONTIKI_TEST_TARGETS="RaftStorageTests RaftTransportTests RaftNodeTests KeyValueTests HTTPAPITests" \
         TSAN_OPTIONS="halt_on_error=1 second_deadlock_stack=1" \
         "${fixed_layout[@]}" swift test --scratch-path .build-tsan --sanitize=thread \
-        --filter 'RaftNodeTests|RaftTransportTests|GroupCommitter|WorkerThread|StoreConcurrency'
+        --filter 'RaftNodeTests|RaftTransportTests|GroupCommitter|WorkerThread|StoreConcurrency|HTTPAPITests'
 fi
 
 echo "=== release binary"

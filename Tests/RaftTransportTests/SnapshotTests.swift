@@ -11,6 +11,8 @@ struct SnapshotTests {
         var random = SeededGenerator(state: 5)
         return (0..<(3 << 20)).map { _ in UInt8.random(in: 0...255, using: &random) }
     }()
+    /// So slow a rate that the whole takes minutes: a transfer that is to be cut is still under way whenever the test comes to it.
+    private static let trickle = 16 << 10
     private static let offer = SnapshotOffer(descriptor: [1, 2, 3], totalBytes: UInt64(content.count))
 
     /// The outcome of a transfer, once there is one.
@@ -92,7 +94,7 @@ struct SnapshotTests {
         let (a, b) = (try await Node(1), try await Node(2))
         try await with(a, b) {
             let broken = Outcome()
-            send(a, b, broken, bytesPerSecond: 2 << 20)
+            send(a, b, broken, bytesPerSecond: Self.trickle)
             try await eventually { b.store.received([1, 2, 3]) > 0 }
             await b.transport.shutdown()
             try await broken.wait()
@@ -117,7 +119,7 @@ struct SnapshotTests {
         let (a, b, again) = (try await Node(1), try await Node(2), try await Node(1))
         try await with(a, b, again) {
             let broken = Outcome()
-            send(a, b, broken, bytesPerSecond: 2 << 20)
+            send(a, b, broken, bytesPerSecond: Self.trickle)
             try await eventually { b.store.received([1, 2, 3]) > 0 }
             await a.transport.shutdown()
             #expect(broken.code == .cancelled)
@@ -136,7 +138,7 @@ struct SnapshotTests {
         let (a, b) = (try await Node(1), try await Node(2))
         try await with(a, b) {
             let outcome = Outcome()
-            let transfer = send(a, b, outcome, bytesPerSecond: 1 << 20)
+            let transfer = send(a, b, outcome, bytesPerSecond: Self.trickle)
             try await eventually { b.store.received([1, 2, 3]) > 0 }
             transfer.cancel()
             transfer.cancel()
@@ -202,7 +204,7 @@ struct SnapshotTests {
             try await wrong.wait()
             #expect(wrong.code == .handshakeRefused)
             let cut = Outcome()
-            send(a, b, cut, bytesPerSecond: 1 << 20)
+            send(a, b, cut, bytesPerSecond: Self.trickle)
             try await eventually { b.store.received([1, 2, 3]) > 0 }
             try await b.onLoop { $0.setBlocked([ServerID(1)]) }
             try await cut.wait()
