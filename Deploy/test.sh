@@ -21,7 +21,7 @@ if [ -z "${KONTIKI_SKIP_TSAN:-}" ]; then
     if command -v setarch >/dev/null && setarch "$(uname -m)" -R true 2>/dev/null; then fixed_layout=(setarch "$(uname -m)" -R); fi
     KONTIKI_TEST_TARGETS="RaftStorageTests RaftTransportTests RaftNodeTests KeyValueTests HTTPAPITests" \
         TSAN_OPTIONS="halt_on_error=1 second_deadlock_stack=1" \
-        "${fixed_layout[@]}" swift test --scratch-path .build-tsan --sanitize=thread \
+        "${fixed_layout[@]}" swift test --scratch-path .build-tsan --sanitize=thread --no-parallel \
         --filter 'RaftNodeTests|RaftTransportTests|GroupCommitter|WorkerThread|StoreConcurrency|HTTPAPITests'
 fi
 
@@ -30,7 +30,8 @@ build_release
 
 echo "=== unit tests"
 swift build --build-tests
-swift test --skip-build --skip EndToEndTests
+# One test at a time: many run a server or a cluster, and their time limits are the product's own.
+swift test --skip-build --no-parallel --skip EndToEndTests
 
 echo "=== end to end"
 KONTIKI_BINARY="$PWD/.build/release/kontiki" swift test --skip-build --filter EndToEndTests
