@@ -52,8 +52,7 @@ let package = Package(
         library(
             "Raft",
             [
-                .product(name: "DequeModule", package: "swift-collections"),
-                .product(name: "OrderedCollections", package: "swift-collections"),
+                .product(name: "DequeModule", package: "swift-collections")
             ]
         ),
         library(

@@ -172,12 +172,6 @@ package struct Driver: Sendable {
         planBackground(into: &actions)
     }
 
-    /// A flush or a snapshot could not be made for now (the disk is full, say); it will be tried again.
-    package mutating func backgroundFailed() {
-        isBackgroundBusy = false
-        oldestUnflushedTick = oldestUnflushedTick.map { _ in tick }
-    }
-
     /// A leader's snapshot arrived whole and lies durable on disk.
     package mutating func snapshotReceived(_ base: LogBase, bytes: Int, from: ServerID, into actions: inout Actions) {
         if base.position.index > snapshotIndex {
