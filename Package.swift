@@ -29,7 +29,7 @@ let package = Package(
     products: [
         .executable(name: "kontiki", targets: ["kontiki"]),
         .library(name: "Raft", targets: ["Raft"]),
-        .library(name: "RaftNode", targets: ["RaftNode"]),
+        .library(name: "RaftNode", targets: ["RaftNode", "RaftDriver"]),
         .library(name: "KontikiClient", targets: ["KontikiClient"]),
     ],
     dependencies: [
@@ -55,6 +55,12 @@ let package = Package(
                 .product(name: "DequeModule", package: "swift-collections")
             ]
         ),
+        library("RaftDriver", ["Raft", .product(name: "DequeModule", package: "swift-collections")]),
+        library("Linearizability"),
+        library(
+            "Simulation",
+            ["Raft", "RaftDriver", "Linearizability", .product(name: "DequeModule", package: "swift-collections")]
+        ),
         library(
             "RaftStorage",
             ["Raft", "LMDB", "Checksum", .product(name: "Crypto", package: "swift-crypto")]
@@ -72,7 +78,7 @@ let package = Package(
         library(
             "RaftNode",
             [
-                "Raft", "RaftStorage", "RaftTransport",
+                "Raft", "RaftDriver", "RaftStorage", "RaftTransport",
                 .product(name: "DequeModule", package: "swift-collections"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: nio),
@@ -114,7 +120,8 @@ let package = Package(
         .executableTarget(
             name: "kontiki",
             dependencies: [
-                "HTTPAPI", "KeyValueService", "KontikiClient", "RaftNode", "KeyValue", "LMDB", "Raft",
+                "HTTPAPI", "KeyValueService", "KontikiClient", "RaftNode", "RaftDriver", "KeyValue", "LMDB", "Raft",
+                "Linearizability", "Simulation",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: nio),
@@ -125,6 +132,9 @@ let package = Package(
         ),
         tests("LMDBTests", ["LMDB"]),
         tests("RaftTests", ["Raft"]),
+        tests("ScenarioTests", ["Raft"]),
+        tests("LinearizabilityTests", ["Linearizability"]),
+        tests("SimulationTests", ["Simulation", "Linearizability", "RaftDriver", "Raft"]),
         tests("RaftStorageTests", ["RaftStorage", "Raft", "LMDB"]),
         tests(
             "RaftTransportTests",
@@ -138,7 +148,7 @@ let package = Package(
         tests(
             "RaftNodeTests",
             [
-                "RaftNode", "Raft",
+                "RaftNode", "RaftDriver", "Raft",
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: nio),
                 .product(name: "NIOPosix", package: nio),
@@ -158,7 +168,7 @@ let package = Package(
         tests(
             "EndToEndTests",
             [
-                "KontikiClient", "LMDB", "Checksum", .product(name: "NIOCore", package: nio),
+                "KontikiClient", "Linearizability", "LMDB", "Checksum", .product(name: "NIOCore", package: nio),
                 .product(name: "NIOPosix", package: nio),
             ]
         ),

@@ -1,6 +1,7 @@
 internal import Logging
 internal import NIOCore
 internal import Raft
+internal import RaftDriver
 internal import RaftStorage
 internal import RaftTransport
 internal import Synchronization

@@ -2,6 +2,7 @@ internal import DequeModule
 internal import Logging
 internal import NIOCore
 internal import Raft
+internal import RaftDriver
 internal import RaftStorage
 internal import RaftTransport
 internal import Synchronization

@@ -1,4 +1,5 @@
 internal import Raft
+internal import RaftDriver
 
 /// From what an operator asks for to the configuration that the core is to reach.
 extension Configuration {
@@ -68,36 +69,5 @@ extension Configuration {
             voters: members.filter { voters.contains($0.id) },
             learners: members.filter { learners.contains($0.id) } + [member]
         )
-    }
-
-    /// The configuration in which a learner has become what its member record says; nil when that is impossible now.
-    func promoting(_ member: Member) -> Configuration? {
-        switch member.promotion {
-        case .manual: nil
-        case .voter: rebuilt(voters: voters + [member.id], changed: member.settled)
-        case .replacing(let old):
-            rebuilt(
-                voters: voters.filter { $0 != old } + [member.id],
-                without: contains(old) ? old : nil,
-                changed: member.settled
-            )
-        }
-    }
-
-    private func rebuilt(voters: [ServerID], without: ServerID? = nil, changed: Member? = nil) -> Configuration {
-        let all = members.filter { $0.id != without }.map { $0.id == changed?.id ? changed! : $0 }
-        return Configuration(
-            voters: all.filter { voters.contains($0.id) },
-            learners: all.filter { !voters.contains($0.id) }
-        )
-    }
-}
-
-extension Member {
-    /// The member once its promotion has come about.
-    fileprivate var settled: Member {
-        var member = self
-        member.promotion = .manual
-        return member
     }
 }

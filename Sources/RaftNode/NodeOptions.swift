@@ -1,4 +1,5 @@
 public import Raft
+public import RaftDriver
 
 /// How a node is set up.
 public struct NodeOptions: Sendable {

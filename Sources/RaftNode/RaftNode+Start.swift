@@ -2,6 +2,7 @@ internal import Glibc
 public import Logging
 public import NIOCore
 internal import Raft
+internal import RaftDriver
 internal import RaftStorage
 internal import RaftTransport
 

@@ -7,6 +7,7 @@ import Logging
 import NIOCore
 import NIOPosix
 import Raft
+import RaftDriver
 import RaftNode
 import ServiceLifecycle
 

@@ -1,6 +1,7 @@
 import Foundation
 import NIOCore
 import Raft
+import RaftDriver
 import RaftNode
 import Testing
 

@@ -1,28 +1,6 @@
 internal import DequeModule
 package import Raft
 
-/// The bounds that the driver keeps on its own account.
-public struct DriverOptions: Hashable, Sendable {
-    /// Recent entries kept in memory, in bytes.
-    public var cacheBytes = 32 << 20
-    /// Entries applied in one go, in bytes.
-    public var applyBytes = 1 << 20
-    /// A snapshot is taken when the log behind the last one outgrows this, in bytes …
-    public var snapshotLogBytes = 64 << 20
-    /// … and this multiple of the last snapshot's size, so that the bytes written for snapshots stay a small factor.
-    public var snapshotGrowth = 1.0
-    /// What is left of the log before a snapshot for followers that lag a little, in bytes.
-    public var trailingLogBytes = 16 << 20
-    /// The state machine is made durable when this much has been applied beyond what is, in bytes …
-    public var flushBytes = 32 << 20
-    /// … or when the oldest of it is this old, in ticks.
-    public var flushTicks: UInt64 = 1_500
-    /// A learner that lags by no more than this many entries has caught up.
-    public var promotionLag: UInt64 = 256
-
-    public init() {}
-}
-
 /// Everything that decides what is done when, without doing it: the core, and around it the order of sends, the entries that are to be
 /// fetched or applied, and when to flush, snapshot, trim and promote. The shell moves bytes; a simulator can drive this alone.
 package struct Driver: Sendable {
