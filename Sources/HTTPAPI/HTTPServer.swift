@@ -4,8 +4,6 @@ import HummingbirdCore
 public import KeyValueService
 public import Logging
 public import NIOCore
-import NIOHTTP1
-import NIOHTTPTypesHTTP1
 public import ServiceLifecycle
 import Synchronization
 
@@ -181,30 +179,5 @@ public struct HTTPServerError: Error, Sendable, CustomStringConvertible {
         default:
             self.init(code: .system, description: "\(host):\(port) cannot be listened on: \(error).")
         }
-    }
-}
-
-/// Hummingbird's HTTP/1 channel with the fast lane in front of the conversion to `HTTPTypes`.
-struct KontikiChannel: ServerChildChannel {
-    typealias Value = HTTP1Channel.Value
-
-    let base: HTTP1Channel
-    /// nil leaves the fast lane out.
-    let loops: LoopContexts?
-
-    func setup(channel: any Channel, logger: Logger) -> EventLoopFuture<Value> {
-        let loops = self.loops
-        return base.setup(channel: channel, logger: logger).flatMapThrowing { value in
-            if let loops {
-                let pipeline = channel.pipeline.syncOperations
-                let codec = try pipeline.handler(type: HTTP1ToHTTPServerCodec.self)
-                try pipeline.addHandler(FastLane(loop: loops[channel.eventLoop]), position: .before(codec))
-            }
-            return value
-        }
-    }
-
-    func handle(value: Value, logger: Logger) async {
-        await base.handle(value: value, logger: logger)
     }
 }
