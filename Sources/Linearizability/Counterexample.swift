@@ -1,0 +1,144 @@
+/// The shortest part found of a history that is not linearizable: no operation of it can be left out.
+///
+/// It refutes the whole history: had that a legal order, this part had one too.
+package struct Counterexample<M: Model>: Sendable, CustomStringConvertible {
+    /// In the order of their calls. An operation that had not returned when it was over counts as one of unknown outcome.
+    package let operations: [Operation<M>]
+    /// The longest legal order of these, up to where no order goes on.
+    package let prefix: [Operation<M>]
+    /// The operation that had to take effect next, but for which no order has a place.
+    package let stuck: Operation<M>
+    /// The state behind ``prefix``, as a person reads it.
+    package let stateInWords: String
+    private let model: M
+
+    fileprivate init(_ history: History<M>) {
+        var search = Search(history, recordsDeepest: true)
+        _ = search.run(limit: History<M>.defaultLimit)
+        operations = history.operations.sorted { $0.call < $1.call }
+        stuck = history.operations[search.stuckAt]
+        prefix = search.deepestOrder.map { history.operations[$0] }
+        model = search.preparedModel
+        var state = model.initialState
+        for operation in prefix { state = model.step(state, operation.action) ?? state }
+        stateInWords = model.describe(state)
+    }
+
+    package var description: String { lines().joined(separator: "\n") }
+
+    /// The operations, one a line, and what went wrong.
+    ///
+    /// - Parameter unit: what the times are, such as `line`.
+    package func lines(unit: String = "time") -> [String] {
+        let clients = Self.rightAligned(operations.map { "\($0.client)" })
+        let calls = Self.rightAligned(operations.map { "\($0.call)" })
+        let returns = Self.rightAligned(operations.map { $0.returned.map { "\($0)" } ?? "?" })
+        var lines = operations.indices.map { index in
+            "process \(clients[index])  \(unit)s \(calls[index]) to \(returns[index])  "
+                + model.describe(operations[index].action)
+                + (operations[index].returned == nil ? "  (may take effect later, or never)" : "")
+        }
+        if prefix.isEmpty {
+            lines.append("at the beginning the state is \(stateInWords),")
+        } else {
+            lines.append("longest legal order: \(prefix.map { model.describe($0.action) }.joined(separator: "; "))")
+            lines.append("then the state is \(stateInWords),")
+        }
+        lines.append(
+            "and “\(model.describe(stuck.action))” of process \(stuck.client) has no place before "
+                + "\(unit) \(stuck.returned ?? stuck.call)"
+        )
+        return lines
+    }
+
+    private static func rightAligned(_ texts: [String]) -> [String] {
+        let width = texts.map(\.count).max() ?? 0
+        return texts.map { String(repeating: " ", count: width - $0.count) + $0 }
+    }
+}
+
+extension History {
+    /// Cuts a history that is not linearizable down to a part that still is not; nil if it is linearizable or undecided.
+    ///
+    /// First all that was called after the point where no order goes on, then piece by piece whatever is not needed. An operation is
+    /// left out only if nothing that remains may depend on it (``Model/mayDepend(_:on:)``): a read whose write is missing would be
+    /// no offence of the history.
+    ///
+    /// - Parameter limit: as of ``check(limit:)``, for each of the many checks; what is undecided stays in.
+    package func counterexample(limit: Int = 200_000) -> Counterexample<M>? {
+        guard case .notLinearizable(let stuckAt) = check() else { return nil }
+        var bad = cut(at: stuckAt)
+        var count = Int.max
+        while bad.operations.count < count {
+            count = bad.operations.count
+            var piece = max(1, count / 2)
+            while true {
+                bad.removePieces(of: piece, limit: limit)
+                if piece == 1 { break }
+                piece = max(1, piece / 4)
+            }
+            if case .notLinearizable(let stuckAt) = bad.check(limit: limit) {
+                let shorter = bad.cut(at: stuckAt)
+                if shorter.isRefuted(limit) { bad = shorter }
+            }
+        }
+        return Counterexample(bad)
+    }
+
+    private func isRefuted(_ limit: Int) -> Bool {
+        if case .notLinearizable = check(limit: limit) { return true }
+        return false
+    }
+
+    /// What was known when this operation returned.
+    private func cut(at place: Int) -> History {
+        guard let end = operations[place].returned else { return self }
+        var result = self
+        result.operations = operations.filter { $0.call <= end }
+            .map { operation in
+                var operation = operation
+                if let returned = operation.returned, returned > end { operation.returned = nil }
+                return operation
+            }
+        // An open operation that changes nothing says nothing.
+        result.operations.removeAll { $0.returned == nil && !model.mayChangeState($0.action) }
+        return result
+    }
+
+    /// Goes through the operations, the last first, and takes away each piece without which the rest is still refuted.
+    private mutating func removePieces(of size: Int, limit: Int) {
+        // Observers go first: they hold what they observe.
+        for isObserver in [true, false] {
+            var end = operations.count
+            while end > 0 {
+                let start = max(0, end - size)
+                let without = removing(start..<end) { model.mayChangeState($0.action) != isObserver }
+                if without.operations.count < operations.count, without.isRefuted(limit) {
+                    self = without
+                }
+                end = start
+            }
+        }
+    }
+
+    /// Without the operations of a range for which the condition holds and on which nothing that remains may depend.
+    private func removing(_ range: Range<Int>, where condition: (Operation<M>) -> Bool) -> History {
+        var isKept = operations.indices.map { !range.contains($0) || !condition(operations[$0]) }
+        var isSettled = false
+        while !isSettled {
+            isSettled = true
+            for index in range where !isKept[index] {
+                let isNeeded = operations.indices.contains {
+                    isKept[$0] && $0 != index && model.mayDepend(operations[$0].action, on: operations[index].action)
+                }
+                if isNeeded {
+                    isKept[index] = true
+                    isSettled = false
+                }
+            }
+        }
+        var result = self
+        result.operations = operations.indices.filter { isKept[$0] }.map { operations[$0] }
+        return result
+    }
+}

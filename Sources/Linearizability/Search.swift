@@ -1,0 +1,226 @@
+/// The search for an order: Wing and Gong's, with Lowe's memory of configurations that led nowhere.
+///
+/// The operations that returned are taken in the order of their returns, a *round* each. In a round its operation, the target, must take
+/// effect, at once or behind others that were called before the target returned; what took effect early is passed over when its round
+/// comes. A configuration is (round, which of the concurrent ones took effect, state, which optional ones took effect), and the
+/// search is depth first over these. Optional are the operations of unknown outcome: they are there from their call on, and need never
+/// take effect.
+///
+/// What keeps it small, and why it is sound:
+/// - An observer (a read, a compare-and-set that failed) takes effect as soon as it fits and leaves the state as it is: nothing else misses it
+///   later. This does not go for a write of the value that is there already, which may be wanted behind another one.
+/// - A configuration that led nowhere is remembered. One that differs from it only in that *more* optional ones are used up leads
+///   nowhere either, because unused ones need never be used.
+/// - Of optional ones with the same action the one called first goes first: whichever of them is used, they stay equal.
+/// - An optional one is not followed by an operation that fits without it and leads to the same state: it was for nothing, and the shorter
+///   way is tried as well. So a chain of optional writes is no longer than needed.
+///
+/// Where the search ends without success, each configuration that was not visited is matched by a visited one with fewer used up, so
+/// no order was missed.
+struct Search<M: Model> {
+    enum Outcome { case found, none, outOfSteps }
+
+    private struct Frame {
+        var state: M.State
+        var round: Int32
+        /// The trail's length before the step into this configuration.
+        var trail: Int32
+        /// The next choice: first the round's candidates, then the classes of optional ones.
+        var next: Int32
+        /// The step into it was an optional operation, and nothing took effect by it: the useless ones are told by the state before.
+        var followsBareOptional: Bool
+        var isRemembered: Bool
+    }
+
+    private let model: M
+    private let plan: Plan<M>
+    private let recordsDeepest: Bool
+    private var memory: Memory<M.State>
+    private var frames: [Frame] = []
+    private var tookEffect: [Bool]
+    private var usedOptional: [UInt64]
+    /// For each class of equal optional actions, how many of its members are used.
+    private var usedInClass: [Int32]
+    /// What took effect, in order; an optional one as the complement of its place.
+    private var trail: [Int32] = []
+    private var scratch: [UInt64] = []
+    private(set) var steps = 0
+    private(set) var deepestRound = -1
+    private var deepestTrail: [Int32] = []
+
+    /// - Parameter recordsDeepest: keep the order that came furthest, for a report; costs a copy for each step forward.
+    init(_ history: History<M>, recordsDeepest: Bool = false) {
+        var model = history.model
+        plan = Plan(history.operations, &model)
+        self.model = model
+        self.recordsDeepest = recordsDeepest
+        tookEffect = Array(repeating: false, count: plan.actions.count)
+        usedOptional = Array(repeating: 0, count: (plan.optionalActions.count + 63) / 64)
+        usedInClass = Array(repeating: 0, count: plan.classMembers.count)
+        memory = Memory(rounds: plan.actions.count, usedWords: usedOptional.count)
+        trail.reserveCapacity(plan.actions.count)
+    }
+
+    /// The place, in the history, of the operation that no order could be continued with.
+    var stuckAt: Int { plan.places[max(0, deepestRound)] }
+
+    /// The model as it was prepared for this history.
+    var preparedModel: M { model }
+
+    /// The places, in the history, of the operations in the order that came furthest.
+    var deepestOrder: [Int] {
+        deepestTrail.map { $0 >= 0 ? plan.places[Int($0)] : plan.optionalPlaces[Int(~$0)] }
+    }
+
+    mutating func run(limit: Int) -> Outcome {
+        if enter(round: 0, state: model.initialState, trailLength: 0, byOptional: false) == .end { return .found }
+        while !frames.isEmpty {
+            guard steps < limit else { return .outOfSteps }
+            if advance() { return .found }
+        }
+        return .none
+    }
+
+    /// Tries the choices of the last frame until one leads on; without one, goes back. True at the end of all rounds.
+    private mutating func advance() -> Bool {
+        let top = frames.count - 1
+        let round = Int(frames[top].round)
+        let start = Int(plan.candidateStart[round])
+        let count = Int(plan.candidateStart[round + 1]) - start
+        while Int(frames[top].next) < count {
+            let operation = Int(plan.candidates[start + Int(frames[top].next)])
+            frames[top].next += 1
+            guard !tookEffect[operation], let state = usefulStep(top, plan.actions[operation]) else { continue }
+            let trailLength = trail.count
+            tookEffect[operation] = true
+            trail.append(Int32(operation))
+            switch enter(round: round, state: state, trailLength: trailLength, byOptional: false) {
+            case .end: return true
+            case .pushed: return false
+            case .known: continue
+            }
+        }
+        remember(top)
+        while Int(frames[top].next) - count < plan.classMembers.count {
+            let number = Int(frames[top].next) - count
+            frames[top].next += 1
+            let members = plan.classMembers[number]
+            let used = Int(usedInClass[number])
+            guard used < members.count, members[used] < plan.optionalAvailable[round] else { continue }
+            let optional = Int(members[used])
+            guard let state = usefulStep(top, plan.optionalActions[optional]), state != frames[top].state else {
+                continue
+            }
+            let trailLength = trail.count
+            usedOptional[optional >> 6] |= 1 << UInt64(optional & 63)
+            usedInClass[number] += 1
+            trail.append(~Int32(optional))
+            switch enter(round: round, state: state, trailLength: trailLength, byOptional: true) {
+            case .end: return true
+            case .pushed: return false
+            case .known: continue
+            }
+        }
+        undo(to: Int(frames[top].trail))
+        frames.removeLast()
+        return false
+    }
+
+    /// The state after the action, or nil if the action does not fit or makes the optional step before it useless.
+    @inline(__always)
+    private mutating func usefulStep(_ top: Int, _ action: M.Action) -> M.State? {
+        steps += 1
+        guard let state = model.step(frames[top].state, action) else { return nil }
+        if frames[top].followsBareOptional {
+            steps += 1
+            if model.step(frames[top - 1].state, action) == state { return nil }
+        }
+        return state
+    }
+
+    private enum Entry { case end, pushed, known }
+
+    /// Goes to a configuration: lets the observers that fit take effect, passes over rounds that are done, and looks whether it is
+    /// known to lead nowhere; then the trail is undone to the given length.
+    private mutating func enter(round: Int, state: M.State, trailLength: Int, byOptional: Bool) -> Entry {
+        var round = round
+        let (firstRound, lengthBefore) = (round, trail.count)
+        while round < plan.actions.count {
+            for index in Int(plan.candidateStart[round])..<Int(plan.candidateStart[round + 1]) {
+                let operation = Int(plan.candidates[index])
+                guard plan.isObserver[operation], !tookEffect[operation] else { continue }
+                steps += 1
+                if model.step(state, plan.actions[operation]) == state {
+                    tookEffect[operation] = true
+                    trail.append(Int32(operation))
+                }
+            }
+            guard tookEffect[round] else { break }
+            round += 1
+        }
+        if round > deepestRound {
+            deepestRound = round
+            if recordsDeepest { deepestTrail = trail }
+        }
+        if round == plan.actions.count { return .end }
+        if memory.hasAny(round) {
+            loadConfiguration(round)
+            if memory.contains(round: round, state: state, words: scratch) {
+                undo(to: trailLength)
+                return .known
+            }
+        }
+        let isBare = byOptional && round == firstRound && trail.count == lengthBefore
+        frames.append(
+            Frame(
+                state: state,
+                round: Int32(round),
+                trail: Int32(trailLength),
+                next: 0,
+                followsBareOptional: isBare,
+                isRemembered: false
+            )
+        )
+        return .pushed
+    }
+
+    /// Remembers a frame whose own choices are exhausted. The optional ones are still to come, and may lead back to the same state
+    /// with more used up: for this it must be known already.
+    private mutating func remember(_ top: Int) {
+        guard !frames[top].isRemembered else { return }
+        frames[top].isRemembered = true
+        let round = Int(frames[top].round)
+        loadConfiguration(round)
+        memory.insert(round: round, state: frames[top].state, words: scratch)
+    }
+
+    /// Which of the round's candidates and which optional ones took effect, as words of bits.
+    private mutating func loadConfiguration(_ round: Int) {
+        scratch.removeAll(keepingCapacity: true)
+        let (start, end) = (Int(plan.candidateStart[round]), Int(plan.candidateStart[round + 1]))
+        var word: UInt64 = 0
+        for index in start..<end {
+            let bit = UInt64(index - start) & 63
+            if tookEffect[Int(plan.candidates[index])] { word |= 1 << bit }
+            if bit == 63 {
+                scratch.append(word)
+                word = 0
+            }
+        }
+        scratch.append(word)
+        scratch.append(contentsOf: usedOptional)
+    }
+
+    private mutating func undo(to length: Int) {
+        while trail.count > length {
+            let last = trail.removeLast()
+            if last >= 0 {
+                tookEffect[Int(last)] = false
+            } else {
+                let optional = Int(~last)
+                usedOptional[optional >> 6] &= ~(1 << UInt64(optional & 63))
+                usedInClass[Int(plan.classOf[optional])] -= 1
+            }
+        }
+    }
+}
