@@ -25,7 +25,7 @@ struct Progress: Hashable, Sendable {
     private(set) var inFlight: Deque<InFlight> = []
     private(set) var inFlightBytes = 0
     /// When the last probe was sent, in ticks.
-    private var probeTick: UInt64 = 0
+    var probeTick: UInt64 = 0
     /// The newest read round that this follower confirmed.
     var confirmedRound: UInt64 = 0
     /// The commit index it was last told.
