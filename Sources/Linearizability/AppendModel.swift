@@ -102,6 +102,11 @@ package struct AppendModel<Element: Hashable & Sendable>: Model {
         return true
     }
 
+    package func overwrites(_ action: Action) -> Bool {
+        if case .write = action { return true }
+        return false
+    }
+
     package func mayDepend(_ action: Action, on earlier: Action) -> Bool {
         guard case .read(let shown) = action else { return false }
         switch earlier {
@@ -128,7 +133,7 @@ package struct AppendModel<Element: Hashable & Sendable>: Model {
 
     package func describe(_ state: State) -> String {
         if state == .missing { return "nothing" }
-        if state == .unread { return "what no read shows" }
+        if state == .unread { return "a value that no read shows" }
         var sequence: [Element] = []
         var node = state.node
         while node > 0 {

@@ -54,6 +54,7 @@ extension KeyValueModel {
     /// by the answer of another action, whose version then had that revision.
     package mutating func prepare(_ actions: [Action], isOptional: [Bool]) -> [Action?] {
         let observations = Observations(actions, isOptional)
+        revisionBefore = Self.predecessors(zip(actions, isOptional).lazy.filter { !$0.1 }.map(\.0))
         let mayLeaveOut = !observations.hasFailure && observations.asked.isSubset(of: observations.reported)
         var unobserved: Value?
         func replace(_ value: Value) -> Value {
@@ -76,6 +77,20 @@ extension KeyValueModel {
                 return action
             }
         }
+    }
+
+    private static func predecessors(_ actions: some Sequence<Action>) -> [UInt64: UInt64] {
+        var made: Set<UInt64> = []
+        for action in actions {
+            switch action {
+            case .put(_, let revision?), .compareAndSet(_, _, succeeded: true, let revision?),
+                .increment(_, _, let revision?):
+                made.insert(revision)
+            default: break
+            }
+        }
+        let sorted = made.sorted()
+        return Dictionary(uniqueKeysWithValues: zip(sorted.dropFirst(), sorted))
     }
 
     package func describe(_ action: Action) -> String {

@@ -55,6 +55,9 @@ package struct KeyValueModel: Model {
     /// What the places of ``Value/text(_:)`` stand for, for reports; need not be there.
     package var texts: [String]
     package var initialState: State
+    /// For each revision that an answer said it made, the one before it that another answer said it made: revisions grow, so the one
+    /// cannot take effect before the other. Without this the search would find that out late.
+    var revisionBefore: [UInt64: UInt64] = [:]
 
     package init(initial: Value = .missing, texts: [String] = []) {
         initialState = State(value: initial)
@@ -70,12 +73,12 @@ package struct KeyValueModel: Model {
         case .put(.missing, nil):
             return state.value == .missing ? state : state.writing(.missing, nil)
         case .put(let value, let revision):
-            return state.writing(value, revision)
+            return writing(state, value, revision)
         case .compareAndSet(let condition, let new, let succeeded, let revision):
             guard succeeded else { return canFail(condition, state) ? state : nil }
             guard var before = assuming(condition, state) else { return nil }
             if case .revision(let known) = condition { before.revision = max(before.revision, known) }
-            return before.writing(new, revision)
+            return writing(before, new, revision)
         case .increment(let by, let result, let revision):
             let before: Int64
             switch state.value {
@@ -85,8 +88,13 @@ package struct KeyValueModel: Model {
             }
             let (sum, overflows) = before.addingReportingOverflow(by)
             guard !overflows, result == nil || result == sum else { return nil }
-            return state.writing(.number(sum), revision)
+            return writing(state, .number(sum), revision)
         }
+    }
+
+    private func writing(_ state: State, _ new: Value, _ made: UInt64?) -> State? {
+        if let made, let before = revisionBefore[made], state.revision < before { return nil }
+        return state.writing(new, made)
     }
 
     /// The state if the condition holds in it.
@@ -112,6 +120,12 @@ package struct KeyValueModel: Model {
         case .get, .compareAndSet(_, _, succeeded: false, _): false
         case .put, .compareAndSet, .increment: true
         }
+    }
+
+    /// A lower bound of the revision may be less strict without the action before it: then more can follow.
+    package func overwrites(_ action: Action) -> Bool {
+        if case .put = action { return true }
+        return false
     }
 
     package func mayDepend(_ action: Action, on earlier: Action) -> Bool {

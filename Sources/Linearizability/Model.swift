@@ -26,6 +26,10 @@ package protocol Model: Sendable {
     /// Whether `action` can change a state at all.
     func mayChangeState(_ action: Action) -> Bool
 
+    /// Whether `action` leaves nothing of the state before it: whatever can follow it can also follow if the action right before it did not
+    /// take effect. So do writes, and not appends.
+    func overwrites(_ action: Action) -> Bool
+
     /// Whether `action` may fit only because `earlier` took effect at some time.
     ///
     /// Shrinking keeps `earlier` for as long as it keeps `action`, so that what remains refutes the whole history too: false must

@@ -17,6 +17,8 @@ struct Plan<M: Model> {
     private(set) var optionalAvailable: [Int32] = []
     /// The optional ones with equal actions, each class in the order of calls.
     private(set) var classMembers: [[Int32]] = []
+    /// The first so many classes do not overwrite: only these can make use of an optional operation right before them.
+    private(set) var buildingClasses = 0
     private(set) var classOf: [Int32] = []
 
     private struct Span {
@@ -42,6 +44,7 @@ struct Plan<M: Model> {
         isObserver = actions.map { !model.mayChangeState($0) }
         layOutRounds(spans)
         layOutOptional(optional, spans, prepared)
+        layOutClasses(model)
     }
 
     private mutating func layOutRounds(_ spans: [Span]) {
@@ -75,15 +78,22 @@ struct Plan<M: Model> {
             while called < optional.count, optional[called].call <= span.returned { called += 1 }
             optionalAvailable.append(Int32(called))
         }
+    }
+
+    private mutating func layOutClasses(_ model: M) {
         var classes: [M.Action: Int32] = [:]
-        for (number, action) in optionalActions.enumerated() {
-            let found = classes[action] ?? Int32(classMembers.count)
-            if found == classMembers.count {
-                classes[action] = found
-                classMembers.append([])
+        classOf = Array(repeating: 0, count: optionalActions.count)
+        for overwriting in [false, true] {
+            for (number, action) in optionalActions.enumerated() where model.overwrites(action) == overwriting {
+                let found = classes[action] ?? Int32(classMembers.count)
+                if found == classMembers.count {
+                    classes[action] = found
+                    classMembers.append([])
+                }
+                classMembers[Int(found)].append(Int32(number))
+                classOf[number] = found
             }
-            classMembers[Int(found)].append(Int32(number))
-            classOf.append(found)
+            if !overwriting { buildingClasses = classMembers.count }
         }
     }
 }

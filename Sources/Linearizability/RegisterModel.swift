@@ -64,6 +64,11 @@ package struct RegisterModel: Model {
         }
     }
 
+    package func overwrites(_ action: Action) -> Bool {
+        if case .write = action { return true }
+        return false
+    }
+
     package func mayDepend(_ action: Action, on earlier: Action) -> Bool {
         let made: Int64?
         switch earlier {

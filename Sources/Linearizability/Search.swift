@@ -13,7 +13,7 @@
 ///   nowhere either, because unused ones need never be used.
 /// - Of optional ones with the same action the one called first goes first: whichever of them is used, they stay equal.
 /// - An optional one is not followed by an operation that fits without it and leads to the same state: it was for nothing, and the shorter
-///   way is tried as well. So a chain of optional writes is no longer than needed.
+///   way is tried as well. So a chain of optional writes is no longer than needed. Of two optional ones the second does not overwrite.
 ///
 /// Where the search ends without success, each configuration that was not visited is matched by a visited one with fewer used up, so
 /// no order was missed.
@@ -25,7 +25,7 @@ struct Search<M: Model> {
         var round: Int32
         /// The trail's length before the step into this configuration.
         var trail: Int32
-        /// The next choice: first the round's candidates, then the classes of optional ones.
+        /// The next choice; see `advance()`.
         var next: Int32
         /// The step into it was an optional operation, and nothing took effect by it: the useless ones are told by the state before.
         var followsBareOptional: Bool
@@ -82,48 +82,59 @@ struct Search<M: Model> {
     }
 
     /// Tries the choices of the last frame until one leads on; without one, goes back. True at the end of all rounds.
+    ///
+    /// The choices: the target and the other candidates, then the classes of optional ones; in a first pass those after which the
+    /// target fits, because mostly just one write is missing, in a second pass the others.
     private mutating func advance() -> Bool {
         let top = frames.count - 1
         let round = Int(frames[top].round)
         let start = Int(plan.candidateStart[round])
-        let count = Int(plan.candidateStart[round + 1]) - start
-        while Int(frames[top].next) < count {
-            let operation = Int(plan.candidates[start + Int(frames[top].next)])
+        let candidates = Int(plan.candidateStart[round + 1]) - start
+        let classes = frames[top].followsBareOptional ? plan.buildingClasses : plan.classMembers.count
+        while Int(frames[top].next) < 2 * (candidates + classes) {
+            let isFirstPass = Int(frames[top].next) < candidates + classes
+            let choice = Int(frames[top].next) - (isFirstPass ? 0 : candidates + classes)
             frames[top].next += 1
-            guard !tookEffect[operation], let state = usefulStep(top, plan.actions[operation]) else { continue }
             let trailLength = trail.count
-            tookEffect[operation] = true
-            trail.append(Int32(operation))
-            switch enter(round: round, state: state, trailLength: trailLength, byOptional: false) {
+            let entry: Entry
+            if choice < candidates {
+                let operation = Int(plan.candidates[start + choice])
+                guard !tookEffect[operation], choice > 0 || isFirstPass,
+                    let state = usefulStep(top, plan.actions[operation]),
+                    choice == 0 || fitsTarget(round, state) == isFirstPass
+                else { continue }
+                tookEffect[operation] = true
+                trail.append(Int32(operation))
+                entry = enter(round: round, state: state, trailLength: trailLength, byOptional: false)
+            } else {
+                let (members, used) = (plan.classMembers[choice - candidates], Int(usedInClass[choice - candidates]))
+                guard used < members.count, members[used] < plan.optionalAvailable[round] else { continue }
+                let optional = Int(members[used])
+                guard let state = usefulStep(top, plan.optionalActions[optional]), state != frames[top].state,
+                    fitsTarget(round, state) == isFirstPass
+                else { continue }
+                remember(top)
+                usedOptional[optional >> 6] |= 1 << UInt64(optional & 63)
+                usedInClass[choice - candidates] += 1
+                trail.append(~Int32(optional))
+                entry = enter(round: round, state: state, trailLength: trailLength, byOptional: true)
+            }
+            switch entry {
             case .end: return true
             case .pushed: return false
             case .known: continue
             }
         }
         remember(top)
-        while Int(frames[top].next) - count < plan.classMembers.count {
-            let number = Int(frames[top].next) - count
-            frames[top].next += 1
-            let members = plan.classMembers[number]
-            let used = Int(usedInClass[number])
-            guard used < members.count, members[used] < plan.optionalAvailable[round] else { continue }
-            let optional = Int(members[used])
-            guard let state = usefulStep(top, plan.optionalActions[optional]), state != frames[top].state else {
-                continue
-            }
-            let trailLength = trail.count
-            usedOptional[optional >> 6] |= 1 << UInt64(optional & 63)
-            usedInClass[number] += 1
-            trail.append(~Int32(optional))
-            switch enter(round: round, state: state, trailLength: trailLength, byOptional: true) {
-            case .end: return true
-            case .pushed: return false
-            case .known: continue
-            }
-        }
         undo(to: Int(frames[top].trail))
         frames.removeLast()
         return false
+    }
+
+    @inline(__always)
+    private mutating func fitsTarget(_ round: Int, _ state: M.State) -> Bool {
+        steps += 1
+        return model.step(state, plan.actions[round]) != nil
     }
 
     /// The state after the action, or nil if the action does not fit or makes the optional step before it useless.
@@ -184,8 +195,8 @@ struct Search<M: Model> {
         return .pushed
     }
 
-    /// Remembers a frame whose own choices are exhausted. The optional ones are still to come, and may lead back to the same state
-    /// with more used up: for this it must be known already.
+    /// Remembers a frame, at the latest when its choices are exhausted. Before an optional one takes effect it must be known already, because
+    /// a chain of these may lead back to the same state with more used up.
     private mutating func remember(_ top: Int) {
         guard !frames[top].isRemembered else { return }
         frames[top].isRemembered = true
