@@ -5,7 +5,13 @@ extension Core {
     /// One whose removal is not known to be committed campaigns as well, without counting its own vote: it may be the only one
     /// whose log is long enough, and its vote may be needed where the removal has not arrived (Raft dissertation §4.2.2).
     var mayCampaign: Bool {
-        log.hasVoter(id, inForceSince: commitIndex) && !storageStalled && restoring == nil
+        isPossibleVoter && (!storageStalled || isPlanted(.campaignsWithStalledDisk))
+            && (restoring == nil || isPlanted(.campaignsDuringRestore))
+    }
+
+    private var isPossibleVoter: Bool {
+        if isPlanted(.campaignsByCommittedMembership) { return log.configuration(at: commitIndex).isVoter(id) }
+        return log.hasVoter(id, inForceSince: commitIndex) || isPlanted(.campaignsWithoutVote)
     }
 
     // MARK: Campaigns
@@ -31,15 +37,18 @@ extension Core {
         termChanged(into: &effects)
         resetElectionTimer()
         ownVoteSequence = lastSequence
+        if isPlanted(.countsOwnVoteEarly) { votes[id] = true }
         let request = VoteRequest(last: log.last, isTransfer: isTransfer)
         for voter in configuration.members.map(\.id) where configuration.isVoter(voter) && voter != id {
-            sendWhenDurable(message(to: voter, .voteRequest(request)), into: &effects)
+            let sequence = isPlanted(.asksForVotesEarly) ? 0 : lastSequence
+            send(message(to: voter, .voteRequest(request)), after: sequence, into: &effects)
         }
     }
 
     mutating func recordVote(from peer: ServerID, granted: Bool, into effects: inout Effects) {
         if votes[peer] == nil { votes[peer] = granted }
-        let result = Quorum.result(configuration) { votes[$0] }
+        let asked = isPlanted(.electsByOneHalf) ? configuration.leavingJoint() : configuration
+        let result = Quorum.result(asked) { votes[$0] }
         switch (result, role) {
         case (.won, .preCandidate): campaign(isTransfer: false, into: &effects)
         case (.won, .candidate): becomeLeader(into: &effects)
@@ -61,6 +70,7 @@ extension Core {
             termChanged(into: &effects)
         } else {
             leaderID = leader
+            if isPlanted(.forgetsVoteWithinTerm) { setHardState(term: term, vote: nil) }
         }
         guard let leader else { return }
         if let watched = watchedTransfer {
@@ -87,13 +97,14 @@ extension Core {
         membershipToken = nil
         if let watched = watchedTransfer {
             // Leadership came back here; whether it went away first, nobody saw.
-            effects.outcomes.append(.unknown(watched.token, leader: id))
+            if !isPlanted(.forgetsWatchedTransfer) { effects.outcomes.append(.unknown(watched.token, leader: id)) }
             watchedTransfer = nil
         }
         uncommittedBytes = log.lastIndex > commitIndex ? log.bytes(in: (commitIndex + 1)...log.lastIndex) : 0
         configurationChanged()
         // R30: the no-op is never refused for its size. Nothing is committed, read or reconfigured before it is committed.
-        appendEntries([Entry(index: log.lastIndex + 1, term: term, payload: .noop)])
+        let hasRoom = uncommittedBytes <= options.maxUncommittedBytes || !isPlanted(.refusesOwnNoop)
+        if hasRoom { appendEntries([Entry(index: log.lastIndex + 1, term: term, payload: .noop)]) }
         termStartIndex = log.lastIndex
         for token in reads.takeForwarded() { reads.waitingForTermStart.append(.own(token)) }
         for position in peers.indices { sendHeartbeat(to: position, into: &effects) }
@@ -103,8 +114,9 @@ extension Core {
     private mutating func endLeadership(into effects: inout Effects) {
         peers = []
         leaderID = nil
+        if isPlanted(.dropsTailAtStepDown), log.lastIndex > commitIndex { truncate(from: commitIndex + 1) }
         resetElectionTimer()
-        failLeaderReads(into: &effects)
+        if !isPlanted(.forgetsReadsAtStepDown) { failLeaderReads(into: &effects) }
         if let token = transfer?.token { watchedTransfer = WatchedTransfer(token: token, tick: tick) }
         transfer = nil
         if let token = membershipToken { effects.outcomes.append(.unknown(token, leader: nil)) }
@@ -113,7 +125,8 @@ extension Core {
 
     /// Whether a quorum has answered within an election timeout (R17, R18, R34).
     var hasRecentQuorum: Bool {
-        let contact = Quorum.reached(configuration) { voter in
+        let asked = isPlanted(.asksOneHalfForContact) ? configuration.leavingJoint() : configuration
+        let contact = Quorum.reached(asked) { voter in
             voter == id ? tick : progress(voter)?.contactTick ?? 0
         }
         return tick - min(contact, tick) <= options.electionTicks
@@ -130,11 +143,13 @@ extension Core {
     static let highestTerm: Term = 1 << 62
 
     mutating func handleMessage(_ message: Message, into effects: inout Effects) {
-        guard message.to == id, message.from != id, message.term <= Self.highestTerm else { return }
+        let isForUs = message.to == id || isPlanted(.takesForeignMessages)
+        let isOfThisWorld = message.term <= Self.highestTerm || isPlanted(.believesEveryTerm)
+        guard isForUs, message.from != id, isOfThisWorld else { return }
         if message.term > term {
             guard adoptTerm(of: message, into: &effects) else { return }
         } else if message.term < term {
-            answerStale(message, into: &effects)
+            if !isPlanted(.leavesStaleUnanswered) { answerStale(message, into: &effects) }
             return
         }
         switch message.body {
@@ -142,7 +157,7 @@ extension Core {
         case .voteRequest(let request): handleVoteRequest(request, from: message.from, into: &effects)
         case .preVoteResponse(let granted):
             // A grant speaks of the term that we would campaign in; one for another term is a late answer.
-            if role == .preCandidate, !granted || message.term == term + 1 {
+            if role == .preCandidate, !granted || message.term == term + 1 || isPlanted(.countsLatePreVotes) {
                 recordVote(from: message.from, granted: granted, into: &effects)
             }
         case .voteResponse(let granted):
@@ -152,7 +167,12 @@ extension Core {
         case .appendResponse(let response): handleAppendResponse(response, from: message.from, into: &effects)
         case .heartbeatResponse(let response): handleHeartbeatResponse(response, from: message.from, into: &effects)
         case .timeoutNow:
-            if configuration.isVoter(id), !isLeader, restoring == nil { campaign(isTransfer: true, into: &effects) }
+            guard configuration.isVoter(id), !isLeader, restoring == nil else { break }
+            if isPlanted(.transferAsksForPreVotes) {
+                campaignForPreVotes(into: &effects)
+            } else {
+                campaign(isTransfer: true, into: &effects)
+            }
         case .readIndexRequest(let requestID):
             handleReadIndexRequest(requestID, from: message.from, into: &effects)
         case .readIndexResponse(let requestID, let index):
@@ -170,6 +190,7 @@ extension Core {
         case .preVoteRequest: return true  // asks about a term that nobody is in yet; changes nothing (R13)
         case .preVoteResponse(granted: true): return message.term == term + 1
         case .voteRequest(let request) where !request.isTransfer && hearsLeader: return false
+        case .heartbeatResponse where isPlanted(.ignoresTermOfReplies): return false
         case .append, .heartbeat: becomeFollower(term: message.term, leader: message.from, into: &effects)
         default: becomeFollower(term: message.term, leader: nil, into: &effects)
         }
@@ -208,7 +229,10 @@ extension Core {
     /// The vote rule of Raft §5.4.1; a learner answers by it too, it may have been promoted without knowing (R15).
     private func couldVote(for candidate: ServerID, _ request: VoteRequest, inTerm asked: Term, isPre: Bool) -> Bool {
         let isFree =
-            hardState.vote == candidate || (hardState.vote == nil && leaderID == nil) || (isPre && asked > term)
+            hardState.vote == candidate || (isPre && asked > term)
+            || (hardState.vote == nil && (leaderID == nil || isPlanted(.votesAgainstItsLeader)))
+        if isPlanted(.comparesLogLengths) { return isFree && request.last.index >= log.last.index }
+        if isPlanted(.comparesLastTerms) { return isFree && request.last.term >= log.last.term }
         return isFree && request.last >= log.last  // (term, index), lexicographically (R12)
     }
 
@@ -217,8 +241,11 @@ extension Core {
         _ message: Message,
         into effects: inout Effects
     ) {
-        let granted =
-            !hearsLeader && couldVote(for: message.from, request, inTerm: message.term, isPre: true)
+        if isPlanted(.preVoteChangesTerm), message.term > term {
+            becomeFollower(term: message.term, leader: nil, into: &effects)
+        }
+        let isQuiet = !hearsLeader || isPlanted(.preVoteAgainstLeader)
+        let granted = isQuiet && couldVote(for: message.from, request, inTerm: message.term, isPre: true)
         // A grant speaks of the term asked for, a refusal of our own.
         let response = self.message(
             to: message.from,
@@ -233,7 +260,8 @@ extension Core {
         from candidate: ServerID,
         into effects: inout Effects
     ) {
-        let granted = couldVote(for: candidate, request, inTerm: term, isPre: false)
+        let mayVote = configuration.isVoter(id) || !isPlanted(.learnerRefusesVotes)
+        let granted = mayVote && couldVote(for: candidate, request, inTerm: term, isPre: false)
         if granted {
             setHardState(term: term, vote: candidate)
             resetElectionTimer()
@@ -241,6 +269,7 @@ extension Core {
             role = .follower
             votes = [:]
         }
-        sendWhenDurable(message(to: candidate, .voteResponse(granted: granted)), into: &effects)
+        let sequence = isPlanted(.grantsVotesEarly) ? 0 : lastSequence
+        send(message(to: candidate, .voteResponse(granted: granted)), after: sequence, into: &effects)
     }
 }

@@ -6,11 +6,15 @@ extension Core {
         commit(upTo: min(heartbeat.commit, log.lastIndex), into: &effects)
         // R2: it confirms the term, so the term must be durable; entries need not be, heartbeats never wait behind them.
         let response = HeartbeatResponse(session: heartbeat.session, round: heartbeat.round)
-        send(message(to: leader, .heartbeatResponse(response)), after: hardStateSequence, into: &effects)
+        let sequence = isPlanted(.answersHeartbeatsEarly) ? 0 : hardStateSequence
+        send(message(to: leader, .heartbeatResponse(response)), after: sequence, into: &effects)
     }
 
     mutating func handleAppend(_ append: Append, from leader: ServerID, into effects: inout Effects) {
-        guard isWellFormed(append), follow(leader, session: append.session, into: &effects) else { return }
+        guard isWellFormed(append) || isPlanted(.acceptsMalformedAppends),
+            follow(leader, session: append.session, into: &effects)
+        else { return }
+        if isPlanted(.refusesAppendsDuringRestore), restoring != nil { return }
         if let contradicted = firstContradiction(of: append) {
             return halt("term \(term): \(leader) contradicts the committed entry \(contradicted) (R24)")
         }
@@ -20,7 +24,8 @@ extension Core {
             result = .accepted(match: commitIndex)
         } else if log.matches(append.previous) {
             guard let verified = store(append.entries, behind: append.previous.index, into: &effects) else { return }
-            commit(upTo: min(append.commit, verified), into: &effects)  // R22
+            let known = isPlanted(.commitsUnverified) ? log.lastIndex : verified
+            commit(upTo: min(append.commit, known), into: &effects)  // R22
             result = .accepted(match: verified)
         } else {
             let bound = append.previous.index.saturatingDecrement
@@ -30,7 +35,8 @@ extension Core {
         let response = AppendResponse(result: result, session: append.session, round: append.round)
         let message = message(to: leader, .appendResponse(response))
         switch result {
-        case .accepted(let match) where match > stableIndex: sendWhenDurable(message, into: &effects)
+        case .accepted(let match) where match > stableIndex && !isPlanted(.acknowledgesEarly):
+            sendWhenDurable(message, into: &effects)
         case .accepted, .rejected: send(message, after: hardStateSequence, into: &effects)
         }
     }
@@ -52,7 +58,7 @@ extension Core {
     /// The first committed entry that `append` does not agree with. There is none, unless a disk or a server is broken: every
     /// leader holds what is committed.
     private func firstContradiction(of append: Append) -> LogIndex? {
-        guard append.previous.index <= commitIndex else { return nil }
+        guard append.previous.index <= commitIndex, !isPlanted(.overlooksContradictions) else { return nil }
         if let known = log.term(at: append.previous.index), known != append.previous.term {
             return append.previous.index
         }
@@ -79,7 +85,9 @@ extension Core {
         behind previous: LogIndex,
         into effects: inout Effects
     ) -> LogIndex? {
-        let firstNew = entries.firstIndex { log.term(at: $0.index) != $0.term }
+        let firstNew = entries.firstIndex {
+            log.term(at: $0.index) != $0.term || (isPlanted(.rewritesWhatMatches) && $0.index > commitIndex)
+        }
         guard let firstNew else { return previous + UInt64(entries.count) }
         let index = entries[firstNew].index
         if index <= log.lastIndex {
@@ -88,6 +96,7 @@ extension Core {
                 return nil
             }
             truncate(from: index)
+            if isPlanted(.truncatesApart) { closeWrite(into: &effects) }
         }
         appendEntries(entries[firstNew...])
         return previous + UInt64(entries.count)

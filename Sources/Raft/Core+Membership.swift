@@ -10,7 +10,9 @@ extension Core {
             return
         }
         // R42: one change at a time, and only once an entry of this term is committed.
-        guard hasCommittedInTerm, !configuration.isJoint, log.configurationIndex <= commitIndex, transfer == nil else {
+        let isSettled = log.configurationIndex <= commitIndex || isPlanted(.changesTwiceAtOnce)
+        let mayChange = (hasCommittedInTerm || isPlanted(.changesBeforeTermStart)) && isSettled
+        guard mayChange, !configuration.isJoint, transfer == nil else {
             effects.outcomes.append(.rejected(token, .busy, leader: id))
             return
         }
@@ -26,9 +28,10 @@ extension Core {
     mutating func advanceMembership(into effects: inout Effects) {
         guard isLeader, log.configurationIndex <= commitIndex else { return }
         if configuration.isJoint {
-            if hasCommittedInTerm {
+            if hasCommittedInTerm, membershipToken != nil || !isPlanted(.leavesOnlyOwnJoint) {
                 appendConfiguration(configuration.leavingJoint())
-                confirmReads(into: &effects)  // fewer servers are asked now; no further answer may come
+                // Fewer servers are asked now; no further answer may come.
+                if !isPlanted(.forgetsReadsAtJointEnd) { confirmReads(into: &effects) }
             }
             return
         }
@@ -36,12 +39,14 @@ extension Core {
             membershipToken = nil
             effects.outcomes.append(.done(token))
         }
-        if !configuration.isVoter(id) { leaveLeadership(into: &effects) }
+        if !configuration.isVoter(id), !isPlanted(.leadsAfterRemoval) { leaveLeadership(into: &effects) }
     }
 
     /// A leader that was removed stands down when its removal is committed, and the others learn that commit first (R43).
     private mutating func leaveLeadership(into effects: inout Effects) {
-        for position in peers.indices { sendHeartbeat(to: position, into: &effects) }
+        if !isPlanted(.leavesWithoutAWord) {
+            for position in peers.indices { sendHeartbeat(to: position, into: &effects) }
+        }
         if let successor = bestSuccessor, progress(successor)?.match == log.lastIndex {
             effects.messages.append(.message(message(to: successor, .timeoutNow)))
         }
@@ -69,7 +74,8 @@ extension Core {
         let removal = log.configurationIndex
         peers.removeAll { peer in
             guard let departsAtTick = peer.departsAtTick else { return false }
-            return tick >= departsAtTick || (removal <= commitIndex && min(peer.match, peer.sentCommit) >= removal)
+            return isPlanted(.dropsRemovedAtOnce) || tick >= departsAtTick
+                || (removal <= commitIndex && min(peer.match, peer.sentCommit) >= removal)
         }
     }
 
@@ -101,16 +107,18 @@ extension Core {
 
     /// The target is told to campaign only when it holds the whole log (R45).
     mutating func orderTransferWhenReady(into effects: inout Effects) {
-        guard let pending = transfer, !pending.isOrdered, progress(pending.target)?.match == log.lastIndex else {
-            return
-        }
+        guard let pending = transfer, !pending.isOrdered else { return }
+        let isReady = progress(pending.target)?.match == log.lastIndex || isPlanted(.transfersToLagging)
+        guard isReady else { return }
         transfer?.isOrdered = true
         effects.messages.append(.message(message(to: pending.target, .timeoutNow)))
     }
 
     /// A transfer that does not come about within an election timeout ends; commands are taken again (R45).
     mutating func expireTransfer(into effects: inout Effects) {
-        guard let pending = transfer, tick - pending.startTick >= options.electionTicks else { return }
+        guard let pending = transfer, tick - pending.startTick >= options.electionTicks,
+            !isPlanted(.neverGivesUpTransfer)
+        else { return }
         transfer = nil
         guard let token = pending.token else { return }
         effects.outcomes.append(

@@ -18,12 +18,18 @@ extension Core {
             proposals.track(proposal.token, at: position)
         }
         if !entries.isEmpty { appendEntries(entries) }
+        if isPlanted(.singleServerSkipsSync), configuration.voters == [id] {
+            stableIndex = log.lastIndex
+            advanceCommit(into: &effects)
+        }
     }
 
     /// Why a leader does not take a command now; nil when it does.
     private func refusal(of bytes: Int) -> RejectionReason? {
-        if transfer != nil { return .transferring }  // R45
-        return uncommittedBytes > 0 && uncommittedBytes + bytes > options.maxUncommittedBytes ? .overloaded : nil
+        if transfer != nil, !isPlanted(.appendsDuringTransfer) { return .transferring }  // R45
+        if isPlanted(.hungPeerBlocksCommands), peers.contains(where: { $0.isFull(options) }) { return .overloaded }
+        let mayRefuse = uncommittedBytes > 0 || isPlanted(.refusesLargeCommands)
+        return mayRefuse && uncommittedBytes + bytes > options.maxUncommittedBytes ? .overloaded : nil
     }
 
     private mutating func forward(_ batch: [Proposal], into effects: inout Effects) {
@@ -148,7 +154,12 @@ struct ProposalTracker: Hashable, Sendable {
     mutating func abandonForwarded(olderThan bound: UInt64 = .max, leader: ServerID?, into effects: inout Effects) {
         guard forwarded.contains(where: { $0.tick < bound }) else { return }
         for request in forwarded where request.tick < bound {
-            for token in request.tokens { effects.outcomes.append(.unknown(token, leader: leader)) }
+            for token in request.tokens {
+                let outcome = Outcome.unknown(token, leader: leader)
+                effects.outcomes.append(
+                    isPlanted(.silenceIsRejection) ? .rejected(token, .noLeader, leader: leader) : outcome
+                )
+            }
         }
         forwarded.removeAll { $0.tick < bound }
     }
@@ -166,14 +177,16 @@ struct ProposalTracker: Hashable, Sendable {
         guard tracked.contains(where: { $0.position.index <= commit || $0.position.term < term }) else { return }
         tracked.removeAll { item in
             guard item.position.index <= commit else {
-                guard item.position.term < term else { return false }
+                let isSuperseded = item.position.term < term && !isPlanted(.supersededStaysOpen)
+                guard isSuperseded || isPlanted(.truncatedIsRejected) else { return false }
                 effects.outcomes.append(.rejected(item.token, .superseded, leader: leader))
                 return true
             }
             switch log.term(at: item.position.index) {
             case item.position.term: effects.outcomes.append(.committed(item.token, at: item.position))
-            case nil: effects.outcomes.append(.unknown(item.token, leader: leader))
-            case .some: effects.outcomes.append(.rejected(item.token, .superseded, leader: leader))
+            case nil where !isPlanted(.swallowedIsRejected):
+                effects.outcomes.append(.unknown(item.token, leader: leader))
+            case nil, .some: effects.outcomes.append(.rejected(item.token, .superseded, leader: leader))
             }
             return true
         }

@@ -27,7 +27,8 @@ extension Core {
     }
 
     private mutating func gather(_ readers: [ReadTracker.Reader]) {
-        if hasCommittedInTerm { reads.gathered += readers } else { reads.waitingForTermStart += readers }  // R31
+        let mayRead = hasCommittedInTerm || isPlanted(.readsBeforeTermStart)  // R31
+        if mayRead { reads.gathered += readers } else { reads.waitingForTermStart += readers }
     }
 
     /// The first entry of the own term is committed: reads that came before it begin now.
@@ -45,7 +46,8 @@ extension Core {
     }
 
     mutating func confirm(round: UInt64, by position: Int, into effects: inout Effects) {
-        guard round > peers[position].confirmedRound, round <= reads.round else { return }
+        let hasBegun = round <= reads.round || isPlanted(.believesRoundsToCome)
+        guard round > peers[position].confirmedRound, hasBegun else { return }
         peers[position].confirmedRound = round
         confirmReads(into: &effects)
     }
@@ -53,8 +55,9 @@ extension Core {
     /// Releases every round that a quorum has confirmed, of both halves of a joint configuration (R34). Rounds are cumulative.
     mutating func confirmReads(into effects: inout Effects) {
         guard reads.hasRounds else { return }
-        let confirmed = Quorum.reached(configuration) { voter in
-            voter == id ? reads.round : progress(voter)?.confirmedRound ?? 0
+        let asked = isPlanted(.readsByOneHalf) ? configuration.leavingJoint() : configuration
+        let confirmed = Quorum.reached(asked) { voter in
+            voter == id || isPlanted(.readsWithoutRound) ? reads.round : progress(voter)?.confirmedRound ?? 0
         }
         while let round = reads.takeRound(upTo: confirmed) {
             for reader in round.readers {
@@ -132,7 +135,7 @@ struct ReadTracker: Hashable, Sendable {
 
     /// Puts what was gathered into a new round.
     mutating func startRound(commit: LogIndex) {
-        round += 1
+        if rounds.isEmpty || !isPlanted(.reusesReadRounds) { round += 1 }
         rounds.append(Round(number: round, commit: commit, readers: gathered))
         gathered = []
     }
@@ -207,7 +210,7 @@ struct ReadTracker: Hashable, Sendable {
     // MARK: Waiting for the apply
 
     mutating func wait(_ token: Token, index: LogIndex, applied: LogIndex, into effects: inout Effects) {
-        if applied >= index {
+        if applied >= index || isPlanted(.readsBeforeApply) {
             effects.outcomes.append(.readReady(token, index: index))
         } else {
             waiting.append(Waiting(token: token, index: index))

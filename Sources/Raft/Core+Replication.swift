@@ -12,7 +12,7 @@ extension Core {
     mutating func pump(into effects: inout Effects) {
         startGatheredReads(into: &effects)
         // Like all appends at the end of a step: what they follow is in the log when the driver carries the step out.
-        probeStalledWindows(into: &effects)
+        if !isPlanted(.neverProbesFullWindows) { probeStalledWindows(into: &effects) }
         for position in peers.indices {
             while sendAppend(to: position, into: &effects) {}
             let commit = min(commitIndex, peers[position].match)
@@ -28,9 +28,7 @@ extension Core {
         case .snapshot, .probe(isWaiting: true): return false
         case .probe: break
         case .replicate:
-            guard peer.next <= log.lastIndex, peer.inFlight.count < options.maxInFlightMessages,
-                peer.inFlightBytes < options.maxInFlightBytes
-            else { return false }
+            guard peer.next <= log.lastIndex, !peer.isFull(options) else { return false }
         }
         guard let previousTerm = log.term(at: peer.next - 1) else {
             startSnapshot(to: position, into: &effects)
@@ -81,7 +79,7 @@ extension Core {
 
     mutating func sendHeartbeat(to position: Int, into effects: inout Effects) {
         let peer = peers[position]
-        let commit = min(commitIndex, peer.match)  // R23
+        let commit = isPlanted(.heartbeatCommitsBeyondMatch) ? commitIndex : min(commitIndex, peer.match)  // R23
         peers[position].sentCommit = max(peer.sentCommit, commit)
         let heartbeat = Heartbeat(commit: commit, session: peer.session, round: reads.round)
         effects.messages.append(.message(message(to: peer.id, .heartbeat(heartbeat))))
@@ -101,7 +99,7 @@ extension Core {
             else { continue }
             guard let previousTerm = log.term(at: peer.next - 1) else {
                 // The log was trimmed beyond what was sent: only a snapshot helps.
-                peers[position].becomeProbe(next: peer.match + 1)
+                if !isPlanted(.keepsTrimmedWindow) { peers[position].becomeProbe(next: peer.match + 1) }
                 continue
             }
             peers[position].ackTick = tick
@@ -112,27 +110,33 @@ extension Core {
 
     // MARK: Answers
 
+    /// Whether an answer belongs to the present dealings with the follower (R28).
+    private func isPresent(_ session: UInt64, at position: Int) -> Bool {
+        peers[position].session == session || isPlanted(.ignoresSessions)
+    }
+
     mutating func handleHeartbeatResponse(
         _ response: HeartbeatResponse,
         from peer: ServerID,
         into effects: inout Effects
     ) {
-        guard isLeader, let position = position(of: peer), peers[position].session == response.session else { return }
+        guard isLeader, let position = position(of: peer), isPresent(response.session, at: position) else { return }
         peers[position].contactTick = tick
         peers[position].resumeProbe(tick: tick, pause: options.heartbeatTicks)
         confirm(round: response.round, by: position, into: &effects)
     }
 
     mutating func handleAppendResponse(_ response: AppendResponse, from peer: ServerID, into effects: inout Effects) {
-        guard isLeader, let position = position(of: peer), peers[position].session == response.session else { return }
+        guard isLeader, let position = position(of: peer), isPresent(response.session, at: position) else { return }
         switch response.result {
         case .accepted(let match):
             guard match <= log.lastIndex else { return }
             peers[position].contactTick = tick
             // The reads first: what is accepted may complete this leader's own removal, and then it has no followers any more.
-            confirm(round: response.round, by: position, into: &effects)
+            if !isPlanted(.commitsBeforeItConfirms) { confirm(round: response.round, by: position, into: &effects) }
             accept(match, by: position, into: &effects)
         case .rejected(let rejected, let hint):
+            if isPlanted(.rejectionIsContact) { peers[position].contactTick = tick }
             handleRejection(rejected, hint, by: position)
         }
     }
@@ -151,7 +155,9 @@ extension Core {
     private mutating func handleRejection(_ rejected: LogIndex, _ hint: LogPosition, by position: Int) {
         let peer = peers[position]
         switch peer.state {
-        case .replicate: guard rejected > peer.match, rejected < peer.next else { return }  // stale (R26)
+        case .replicate:
+            let isStale = rejected <= peer.match || rejected >= peer.next  // R26
+            guard !isStale || isPlanted(.believesStaleRejections) else { return }
         case .probe: guard rejected == peer.next - 1, rejected > peer.match else { return }
         case .snapshot: return
         }
@@ -171,10 +177,12 @@ extension Core {
 
     /// Commits what a quorum holds durably, this server's own disk included, if it is of the own term (R21).
     mutating func advanceCommit(into effects: inout Effects) {
-        let reached = Quorum.reached(configuration) { voter in
-            voter == id ? stableIndex : progress(voter)?.match ?? 0
+        let ownMatch = isPlanted(.countsOwnLogEarly) ? log.lastIndex : stableIndex
+        let asked = isPlanted(.commitsByOneHalf) ? configuration.leavingJoint() : configuration
+        let reached = Quorum.reached(asked) { voter in
+            voter == id ? ownMatch : progress(voter)?.match ?? 0
         }
-        guard reached > commitIndex, log.term(at: reached) == term else { return }
+        guard reached > commitIndex, log.term(at: reached) == term || isPlanted(.commitsOlderTerms) else { return }
         uncommittedBytes = max(0, uncommittedBytes - log.bytes(in: (commitIndex + 1)...reached))
         let hadCommittedInTerm = hasCommittedInTerm
         commit(upTo: reached, into: &effects)
@@ -188,7 +196,7 @@ extension Core {
         let isConfigurationNews = log.configurationIndex > commitIndex && log.configurationIndex <= index
         commitIndex = index
         proposals.resolve(commit: index, leader: leaderID, log: log, into: &effects)
-        if isConfigurationNews, !configuration.contains(id) {
+        if isConfigurationNews, !configuration.contains(id), !isPlanted(.removedServerKeepsCommands) {
             // Nobody will tell a removed server what becomes of the rest.
             proposals.abandonTracked(leader: leaderID == id ? nil : leaderID, into: &effects)
         }

@@ -16,6 +16,7 @@ extension Core {
 
     mutating func handleSnapshotSent(to peer: ServerID, sent: LogIndex?) {
         guard isLeader, let position = position(of: peer), peers[position].state == .snapshot else { return }
+        if isPlanted(.forgetsFailedSnapshot), sent == nil { return }
         // Its next heartbeat answer resumes: it has had time to take the snapshot in, or a failed transfer is tried again.
         peers[position].becomeProbe(next: sent.map { $0 + 1 } ?? peers[position].next, isWaiting: true)
     }
@@ -24,8 +25,8 @@ extension Core {
 
     mutating func handleSnapshotReceived(_ snapshot: LogBase, from sender: ServerID, into effects: inout Effects) {
         guard !isLeader, restoring == nil else { return }
-        if snapshot.position.index > commitIndex {
-            if log.matches(snapshot.position) {
+        if snapshot.position.index > commitIndex || isPlanted(.installsOldSnapshots) {
+            if holds(snapshot.position) {
                 // The log holds it all: what stands behind it is kept (R38), and the entries are applied as usual.
                 commit(upTo: snapshot.position.index, into: &effects)
             } else {
@@ -38,15 +39,24 @@ extension Core {
         sendWhenDurable(message(to: leaderID ?? sender, .appendResponse(response)), into: &effects)
     }
 
+    private func holds(_ position: LogPosition) -> Bool {
+        if isPlanted(.matchesSnapshotByIndex) { return position.index <= log.lastIndex }
+        return log.matches(position) && !isPlanted(.dropsLogBehindSnapshot)
+    }
+
     /// The snapshot takes the place of the whole log (R38) and of the membership, a stale uncommitted one too (R39).
     private mutating func install(_ snapshot: LogBase, into effects: inout Effects) {
         let index = snapshot.position.index
         // R3: the snapshot may come before any message of its leader. A campaign with the log that goes now ends.
-        if snapshot.position.term > term || role != .follower {
-            becomeFollower(term: max(term, snapshot.position.term), leader: nil, into: &effects)
+        let isNewTerm = snapshot.position.term > term && !isPlanted(.ignoresTermOfSnapshot)
+        if isNewTerm || role != .follower {
+            becomeFollower(term: isNewTerm ? snapshot.position.term : term, leader: nil, into: &effects)
         }
-        log = Log(base: snapshot, entries: [])
-        for position in writesInFlight.indices { writesInFlight[position].last = 0 }
+        let membership = isPlanted(.keepsMembershipAtInstall) ? configuration : snapshot.configuration
+        log = Log(base: LogBase(position: snapshot.position, configuration: membership), entries: [])
+        for position in writesInFlight.indices where !isPlanted(.lateWriteRevivesReplaced) {
+            writesInFlight[position].last = 0
+        }
         stableIndex = 0
         withWrite { write in
             write.append = []
@@ -72,7 +82,8 @@ extension Core {
 
     /// Trims the log, never beyond what is applied and durable here (R8).
     mutating func handleCompact(upTo index: LogIndex) {
-        guard restoring == nil, index > log.base.index, index <= min(appliedIndex, stableIndex) else { return }
+        let bound = isPlanted(.trimsUnapplied) ? commitIndex : min(appliedIndex, stableIndex)
+        guard restoring == nil, index > log.base.index, index <= bound else { return }
         log.trim(upTo: index)
         let base = log.logBase
         withWrite { $0.trimTo = base }

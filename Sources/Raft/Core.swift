@@ -192,7 +192,7 @@ public struct Core: Hashable, Sendable {
         }
         guard violation == nil else {
             // What a broken step began must not reach the disk or a peer.
-            effects = Effects()
+            if !isPlanted(.brokenStepLeaks) { effects = Effects() }
             effects.halt = violation
             return
         }
@@ -216,7 +216,8 @@ public struct Core: Hashable, Sendable {
         case .changeMembership(let token, let target): handleChange(token, to: target, into: &effects)
         case .transfer(let token, let target): handleTransfer(token, to: target, into: &effects)
         case .unreachable(let peer): handleUnreachable(peer)
-        case .storageFailed(let reason): halt("the storage failed: \(reason)")
+        case .storageFailed(let reason):
+            if !isPlanted(.outlivesStorageFailure) { halt("the storage failed: \(reason)") }
         }
     }
 
@@ -229,6 +230,9 @@ public struct Core: Hashable, Sendable {
 
     private mutating func handleTick(into effects: inout Effects) {
         tick += 1
+        if isPlanted(.redrawsTimeoutEachTick) {
+            electionTimeout = options.electionTicks + random.next(upperBound: options.electionTicks)
+        }
         expireForwarded(into: &effects)
         if isLeader {
             tickLeader(into: &effects)
@@ -236,7 +240,7 @@ public struct Core: Hashable, Sendable {
             resetElectionTimer()
             if mayCampaign {
                 campaignForPreVotes(into: &effects)
-            } else {
+            } else if !isPlanted(.learnerRemembersLeader) {
                 // The leader is not heard any more, also where that is no reason to campaign: others may have our vote (R15).
                 becomeFollower(term: term, leader: nil, into: &effects)
             }
@@ -244,7 +248,9 @@ public struct Core: Hashable, Sendable {
     }
 
     private mutating func tickLeader(into effects: inout Effects) {
-        if storageStalled || !hasRecentQuorum {
+        let isStalled = storageStalled && !isPlanted(.leadsWithStalledDisk)
+        let isAlone = !hasRecentQuorum && !isPlanted(.leadsWithoutQuorum)
+        if isStalled || isAlone {
             // R17, R19: without a quorum, or with a disk that does not answer, somebody else must lead.
             becomeFollower(term: term, leader: nil, into: &effects)
             return
@@ -262,7 +268,8 @@ public struct Core: Hashable, Sendable {
             electionTimeout = 1
             return
         }
-        electionTimeout = options.electionTicks + random.next(upperBound: options.electionTicks)
+        let extra = isPlanted(.neverRedrawsTimeout) ? 0 : random.next(upperBound: options.electionTicks)
+        electionTimeout = options.electionTicks + extra
     }
 
     var storageStalled: Bool {
@@ -285,8 +292,12 @@ public struct Core: Hashable, Sendable {
         precondition(term >= hardState.term, "a term never goes back")
         let state = HardState(term: term, vote: vote)
         guard state != hardState else { return }
+        let isMixed = isPlanted(.mixesTermAndVote) && term > hardState.term
+        let stored = isMixed ? HardState(term: term, vote: hardState.vote) : state
         hardState = state
-        withWrite { $0.hardState = state }
+        withWrite { write in
+            if vote != nil || !isPlanted(.forgetsFollowersTerm) { write.hardState = stored }
+        }
         hardStateSequence = lastSequence
     }
 
@@ -301,7 +312,7 @@ public struct Core: Hashable, Sendable {
         if log.configurationIndex != configurationIndex { configurationChanged() }
     }
 
-    private mutating func closeWrite(into effects: inout Effects) {
+    mutating func closeWrite(into effects: inout Effects) {
         guard let write = openWrite else { return }
         openWrite = nil
         effects.writes.append(write)
@@ -312,8 +323,8 @@ public struct Core: Hashable, Sendable {
     /// Drops the log's end. What storage still writes of it will not become stable (R9).
     mutating func truncate(from index: LogIndex) {
         log.truncate(from: index)
-        stableIndex = min(stableIndex, index - 1)
-        for position in writesInFlight.indices {
+        if !isPlanted(.rewrittenStaysStable) { stableIndex = min(stableIndex, index - 1) }
+        for position in writesInFlight.indices where !isPlanted(.lateWriteRevivesTruncated) {
             writesInFlight[position].last = min(writesInFlight[position].last, index - 1)
         }
         withWrite { write in
@@ -361,8 +372,8 @@ public struct Core: Hashable, Sendable {
 
     /// Gives out what is committed and durable here, but nothing while a snapshot is being installed (R40).
     private mutating func advanceApply(into effects: inout Effects) {
-        let target = min(commitIndex, stableIndex)
-        guard restoring == nil, target > applyingIndex else { return }
+        let target = isPlanted(.appliesUndurable) ? commitIndex : min(commitIndex, stableIndex)
+        guard restoring == nil || isPlanted(.appliesDuringRestore), target > applyingIndex else { return }
         applyingIndex = target
         effects.applyUpTo = target
     }

@@ -117,7 +117,7 @@ struct Log: Hashable, Sendable {
         precondition(index > base.index && index <= lastIndex)
         sizes.removeLast(Int(lastIndex - index + 1))
         while let run = runs.last, run.first >= index { runs.removeLast() }
-        while configurationIndex >= index { configurations.removeLast() }
+        while configurationIndex >= index, !isPlanted(.keepsTruncatedMembership) { configurations.removeLast() }
     }
 
     /// Drops the entries up to `index`, which becomes the base.

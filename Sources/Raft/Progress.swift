@@ -45,6 +45,11 @@ struct Progress: Hashable, Sendable {
         self.ackTick = tick
     }
 
+    /// Whether nothing more may be under way to it.
+    func isFull(_ options: Options) -> Bool {
+        inFlight.count >= options.maxInFlightMessages || inFlightBytes >= options.maxInFlightBytes
+    }
+
     /// Notes that an append with entries up to `last` was sent.
     mutating func sent(upTo last: LogIndex, bytes: Int, tick: UInt64) {
         switch state {
@@ -83,7 +88,7 @@ struct Progress: Hashable, Sendable {
     /// Looks for the place of agreement from `next` on; never at or below `match` (R26).
     mutating func becomeProbe(next: LogIndex, isWaiting: Bool = false) {
         state = .probe(isWaiting: isWaiting)
-        self.next = max(match + 1, next)
+        self.next = isPlanted(.probesBelowMatch) ? next : max(match + 1, next)
         clearWindow()
     }
 

@@ -6,7 +6,7 @@ package enum Quorum {
     package static func reached(_ voters: [ServerID], by value: (ServerID) -> UInt64) -> UInt64 {
         guard !voters.isEmpty else { return .max }
         let sorted = voters.map(value).sorted()
-        return sorted[(sorted.count - 1) / 2]
+        return sorted[isPlanted(.halfIsAQuorum) ? sorted.count / 2 : (sorted.count - 1) / 2]
     }
 
     /// The largest value that a majority of both halves has reached; 0 for a configuration without voters.
@@ -27,7 +27,7 @@ package enum Quorum {
             case false: break
             }
         }
-        let needed = voters.count / 2 + 1
+        let needed = isPlanted(.halfWinsElections) ? (voters.count + 1) / 2 : voters.count / 2 + 1
         if granted >= needed { return .won }
         return granted + missing >= needed ? .pending : .lost
     }

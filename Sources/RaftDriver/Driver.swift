@@ -16,11 +16,12 @@ package struct Driver: Sendable {
         package var messages: [Message] = []
         /// Read these entries from storage and answer with ``Driver/fetched(_:entries:into:)``.
         package var fetches: [(purpose: Fetch, range: ClosedRange<LogIndex>, maxBytes: Int)] = []
-        /// Apply to the machine now, then ``Driver/applied(_:unflushedBytes:into:)``.
-        package var apply: [Entry] = []
         package var outcomes: [Outcome] = []
-        package var restore: LogBase?
+        /// Apply to the machine now, then ``Driver/applied(_:bytes:unflushedBytes:into:)``.
+        package var apply: [Entry] = []
+        /// Send the newest snapshot, which reaches that far, then say `Event.snapshotSent`.
         package var snapshotSends: [SnapshotSend] = []
+        package var restore: LogBase?
         /// Make the machine's state durable, then ``Driver/flushed(_:)``.
         package var flush = false
         /// Make the machine's state durable and write a snapshot of it, then ``Driver/snapshotTaken(_:bytes:into:)``.
@@ -113,7 +114,8 @@ package struct Driver: Sendable {
         case .apply:
             isFetchingApply = false
             // A restore may have moved on meanwhile.
-            if let entries, let first = entries.first, first.index == applyGiven + 1, !isRestoring {
+            let isCurrent = entries?.first?.index == applyGiven + 1 && !isRestoring
+            if let entries, isCurrent || isPlanted(.givesOutLateFetch) {
                 giveOut(entries, into: &actions)
             }
             planApply(into: &actions)
@@ -132,6 +134,7 @@ package struct Driver: Sendable {
     package mutating func flushed(_ position: LogPosition, into actions: inout Actions) {
         isBackgroundBusy = false
         noteDurable(position.index)
+        if isPlanted(.trimsBeyondSnapshot) { compact(into: &actions) }
         planBackground(into: &actions)
     }
 
@@ -181,7 +184,7 @@ package struct Driver: Sendable {
 
     private mutating func carryOut(_ effects: Effects, into actions: inout Actions) {
         if let halt = effects.halt {
-            actions = Actions()
+            if !isPlanted(.haltedDriverActs) { actions = Actions() }
             actions.halt = halt
             return
         }
@@ -198,7 +201,6 @@ package struct Driver: Sendable {
             if message.after <= persisted { actions.messages.append(message.message) } else { deferred.append(message) }
         }
         actions.outcomes += effects.outcomes
-        actions.snapshotSends += effects.snapshotSends
         if let target = effects.applyUpTo { applyTarget = max(applyTarget, target) }
         if let restore = effects.restore {
             isRestoring = true
@@ -208,25 +210,39 @@ package struct Driver: Sendable {
             pendingRestore = (restore, effects.writes.last?.sequence ?? persisted)
         }
         beginRestoreWhenDurable(into: &actions)
+        for send in effects.snapshotSends { handle(send, into: &actions) }
+    }
+
+    private mutating func handle(_ send: SnapshotSend, into actions: inout Actions) {
+        guard snapshotIndex < send.atLeast else {
+            actions.snapshotSends.append(send)
+            return
+        }
+        // None reaches that far yet: have one taken, and let the follower be asked again.
+        if !isPlanted(.takesNoSnapshotOnDemand) { requestSnapshot(into: &actions) }
+        step([.snapshotSent(to: send.to, sent: nil)], into: &actions)
     }
 
     /// The background may be busy with a flush or a snapshot of the state that is to go: the restore waits its turn.
     private mutating func beginRestoreWhenDurable(into actions: inout Actions) {
-        guard let pending = pendingRestore, pending.after <= persisted, !isBackgroundBusy else { return }
+        guard let pending = pendingRestore, pending.after <= persisted || isPlanted(.restoresBeforeTheLog),
+            !isBackgroundBusy || isPlanted(.restoresDuringFlush)
+        else { return }
         pendingRestore = nil
         isBackgroundBusy = true
         actions.restore = pending.base
     }
 
     private mutating func releaseDeferred(into actions: inout Actions) {
-        guard deferred.contains(where: { $0.after <= persisted }) else { return }
-        for message in deferred where message.after <= persisted { actions.messages.append(message.message) }
-        deferred.removeAll { $0.after <= persisted }
+        let durable = isPlanted(.releasesRepliesEarly) ? persisted + 1 : persisted
+        guard deferred.contains(where: { $0.after <= durable }) else { return }
+        for message in deferred where message.after <= durable { actions.messages.append(message.message) }
+        deferred.removeAll { $0.after <= durable }
     }
 
     /// Sends an append with its entries, or lets it wait its turn for storage: appends to one follower stay in order.
     private mutating func handle(_ order: AppendOrder, into actions: inout Actions) {
-        if waitingAppends[order.to] != nil {
+        if waitingAppends[order.to] != nil, !(isPlanted(.appendsOvertake) && cache.holds(order.previous.index + 1)) {
             waitingAppends[order.to]?.append(order)
             return
         }
@@ -242,9 +258,9 @@ package struct Driver: Sendable {
 
     private func emit(_ order: AppendOrder, entries: [Entry], into actions: inout Actions) {
         // An order of an earlier term is void; so is one whose entries are not what it was about.
-        guard core.isLeader, core.term == order.term, order.previous.index + UInt64(entries.count) == order.last else {
-            return
-        }
+        let isOfThisTerm = core.isLeader && core.term == order.term || isPlanted(.sendsAppendsOfEarlierTerms)
+        let isWhole = order.previous.index + UInt64(entries.count) == order.last || isPlanted(.sendsShortAppends)
+        guard isOfThisTerm, isWhole else { return }
         let append = Append(
             previous: order.previous,
             entries: entries,
@@ -258,8 +274,8 @@ package struct Driver: Sendable {
     // MARK: Apply
 
     private mutating func planApply(into actions: inout Actions) {
-        guard !isRestoring, !isFetchingApply, actions.apply.isEmpty, applyGiven < applyTarget,
-            core.appliedIndex == applyGiven
+        guard !isRestoring || isPlanted(.givesOutDuringRestore), !isFetchingApply, actions.apply.isEmpty,
+            applyGiven < applyTarget, core.appliedIndex == applyGiven || isPlanted(.givesOutDuringRestore)
         else { return }
         let range = (applyGiven + 1)...applyTarget
         if cache.holds(range.lowerBound) {
@@ -296,7 +312,8 @@ package struct Driver: Sendable {
         beginRestoreWhenDurable(into: &actions)
         guard !isBackgroundBusy, !isRestoring else { return }
         let snapshotBound = max(options.snapshotLogBytes, Int(options.snapshotGrowth * Double(snapshotBytes)))
-        if isSnapshotWanted || bytesSinceSnapshot > snapshotBound {
+        // A server that was just taken in holds entries from before it knows any member: a snapshot there would have no membership.
+        if isSnapshotWanted || bytesSinceSnapshot > snapshotBound, !core.configuration(at: core.appliedIndex).isEmpty {
             isBackgroundBusy = true
             actions.takeSnapshot = true
         } else if unflushedBytes >= options.flushBytes
@@ -323,7 +340,9 @@ package struct Driver: Sendable {
 
     /// Trims the log below the durable snapshot and the durable state (R8), but for a tail that spares slow followers a snapshot.
     private mutating func compact(into actions: inout Actions) {
-        let bound = min(snapshotIndex, durableIndex)
+        let snapshot = isPlanted(.trimsBeyondSnapshot) ? durableIndex : snapshotIndex
+        let durable = isPlanted(.trimsBeyondDurableState) ? core.appliedIndex : durableIndex
+        let bound = min(snapshot, durable)
         let index = core.index(leaving: options.trailingLogBytes, before: bound)
         if index > core.base.position.index { step([.compact(upTo: index)], into: &actions) }
     }
@@ -333,7 +352,8 @@ package struct Driver: Sendable {
         guard core.hasCommittedInTerm, !core.configuration.isJoint, tick >= promotionTick else { return }
         for view in core.peerViews {
             guard core.configuration.isLearner(view.id), let member = core.configuration.member(view.id),
-                member.promotion != .manual, view.match + options.promotionLag >= core.lastIndex,
+                member.promotion != .manual,
+                view.match + options.promotionLag >= core.lastIndex || isPlanted(.promotesLaggingLearners),
                 view.ticksSinceContact <= core.options.electionTicks
             else { continue }
             promotionTick = tick + core.options.electionTicks

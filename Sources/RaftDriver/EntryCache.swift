@@ -15,10 +15,14 @@ struct EntryCache: Sendable {
     /// Takes in what a write changes in the log.
     mutating func take(_ write: StorageWrite) {
         if write.replaceLog != nil { removeAll() }
-        if let index = write.truncateFrom {
+        if let index = write.truncateFrom, !isPlanted(.cachesTruncatedEntries) {
             while let last = entries.last, last.index >= index { bytes -= entries.removeLast().size }
         }
-        if let first = write.append.first, let last = entries.last, first.index != last.index + 1 { removeAll() }
+        if let first = write.append.first, let last = entries.last, first.index != last.index + 1,
+            !isPlanted(.cachesTruncatedEntries)
+        {
+            removeAll()
+        }
         for entry in write.append {
             entries.append(entry)
             bytes += entry.size
