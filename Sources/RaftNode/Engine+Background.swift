@@ -118,11 +118,7 @@ extension Engine {
         guard let descriptor = latestSnapshot, descriptor.position.index >= send.atLeast,
             let address = address(of: peer)
         else {
-            // None reaches that far yet: have one taken, and let the follower be asked again.
-            act { driver, actions in
-                driver.requestSnapshot(into: &actions)
-                driver.step([.snapshotSent(to: peer, sent: nil)], into: &actions)
-            }
+            step([.snapshotSent(to: peer, sent: nil)])
             return
         }
         logger.info("sending a snapshot", metadata: ["to": "\(name(of: peer))", "at": "\(descriptor.position)"])

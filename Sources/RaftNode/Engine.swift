@@ -45,11 +45,7 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
     var committer: GroupCommitter?
     private var nextToken: Token = Driver.internalToken + 1
     private var waiters: [Token: Waiter] = [:]
-    /// Commands that are committed and wait for the apply of their entry.
-    private var committed: [LogIndex: (token: Token, term: Term)] = [:]
-    /// What was applied of late, kept while the leader owes answers: an answer may come after its entry was applied.
-    private var recent: Deque<(position: LogPosition, output: Machine.Output)> = []
-    private let maxRecent = 1024
+    private var answers = Answers<Machine.Output>()
     var tickTask: RepeatedTask?
     private(set) var hasFailed = false
     /// Nothing is done any more.
@@ -208,7 +204,7 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
     func endAllWaiters() {
         let all = waiters
         waiters = [:]
-        committed = [:]
+        answers.removeAll()
         for waiter in all.values {
             switch waiter {
             case .proposal(let completion): completion(.unknown(leader: nil))
@@ -239,23 +235,14 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
         let outputs = machine.apply(entries[...])
         precondition(outputs.count == entries.count, "a machine answers one element for each entry")
         let keeps = driver.core.awaitsForwardedProposals
-        if !keeps, !recent.isEmpty { recent.removeAll() }
         var bytes = 0
         for (entry, output) in zip(entries, outputs) {
             bytes += entry.size
-            guard let output else { continue }
-            if keeps { keep(output, at: entry.position) }
-            if let waiting = committed.removeValue(forKey: entry.index) {
-                finish(waiting.token, .applied(output, at: entry.position))
-            }
+            guard let output, let token = answers.applied(entry.position, output, keeps: keeps) else { continue }
+            finish(token, .applied(output, at: entry.position))
         }
         let last = entries[entries.count - 1].index
         act { $0.applied(last, bytes: bytes, unflushedBytes: machine.unflushedBytes, into: &$1) }
-    }
-
-    private func keep(_ output: Machine.Output, at position: LogPosition) {
-        if recent.count == maxRecent { recent.removeFirst() }
-        recent.append((position, output))
     }
 
     // MARK: Outcomes
@@ -291,13 +278,10 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
     }
 
     private func settleCommitted(_ token: Token, at position: LogPosition) {
-        if position.index > driver.core.appliedIndex {
-            committed[position.index] = (token, position.term)
-        } else if let known = recent.last(where: { $0.position == position }) {
-            finish(token, .applied(known.output, at: position))
-        } else {
-            // Applied, but what it answered is no longer known.
-            finish(token, .unknown(leader: driver.core.leaderID))
+        switch answers.committed(token, at: position, applied: driver.core.appliedIndex) {
+        case .later: break
+        case .known(let output): finish(token, .applied(output, at: position))
+        case .lost: finish(token, .unknown(leader: driver.core.leaderID))
         }
     }
 
@@ -307,10 +291,7 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
 
     /// A snapshot took the place of entries up to `index`: what their commands answered will not be known.
     func abandonCommitted(upTo index: LogIndex) {
-        for (position, waiting) in committed where position <= index {
-            committed[position] = nil
-            finish(waiting.token, .unknown(leader: driver.core.leaderID))
-        }
+        for token in answers.abandon(upTo: index) { finish(token, .unknown(leader: driver.core.leaderID)) }
     }
 }
 

@@ -25,5 +25,16 @@ extension SmallWorld {
             precondition(argument < 1 << 26, "messages and requests are counted below 2^26")
             return kind.rawValue << 26 | argument
         }
+
+        init(kind: Kind, argument: UInt32 = 0) {
+            self.kind = kind
+            self.argument = argument
+        }
+
+        /// The action of this ``code``.
+        init(code: UInt32) {
+            guard let kind = Kind(rawValue: code >> 26) else { preconditionFailure("\(code) is no action") }
+            self.init(kind: kind, argument: code & ((1 << 26) - 1))
+        }
     }
 }

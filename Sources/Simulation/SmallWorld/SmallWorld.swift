@@ -7,7 +7,7 @@
 /// - a message arrives: any that was sent, in any order. Nothing needs to arrive, so loss needs no event of its own, nor do partitions and
 ///   servers that are down. What arrives without any effect is not followed: that is loss.
 /// - time: an election timeout at any server, a heartbeat, a leader that has lost touch with its followers. Raft's safety must not hang on
-///   timing, so timers fire whenever the search likes; see ``Raft/Core/elapse(_:)``.
+///   timing, so timers fire whenever the search likes (`Core.elapse`).
 /// - the oldest write of a server becomes durable, and what waited for it leaves.
 /// - a request: a command or a membership change at a leader, a read at whoever knows one.
 /// - a crash with a restart from disk, with any number of the writes under way lost. The state machine is as volatile as the process; it
@@ -57,19 +57,21 @@ package enum SmallWorld {
         package var crashes = 0
         /// Messages that may arrive once more than they were sent; nil where every message may arrive any number of times, at any time after
         /// it was sent.
-        package var duplications: Int? = 0
+        package var duplications: Int?
         /// Membership changes in the order in which they are asked for, each the numbers of the voters it leads to.
         package var membershipChanges: [[Int]] = []
         /// Writes that one server may have under way; a server waits for its disk before it has more. 0 makes every write durable at once.
         package var writesUnderWay = 1
-        /// Messages that may be on their way to one server; what is sent beyond them is lost. nil for no bound.
-        package var messagesUnderWay: Int?
         /// Entries in one append.
         package var entriesPerAppend = 4
         /// Appends under way to one follower.
         package var appendsUnderWay = 2
         /// The search ends without a fixed point when it has found this many worlds.
         package var maxStates = 20_000_000
+        /// Whether servers say at once whatever they can say without changing. Only where every message may arrive any number of times:
+        /// there, more messages only allow more, so a world in which all is said can do whatever the worlds before it can. It has a
+        /// fraction of the worlds and the same states of servers.
+        package var isReduced = true
         package var fault = Fault.none
 
         package init() {}
@@ -114,7 +116,7 @@ package enum SmallWorld {
     /// Searches through all worlds within `options`, until the fixed point, a violation, or ``Options/maxStates``. `progress` is called now
     /// and then and answers whether to go on.
     package static func explore(_ options: Options, progress: (Progress) -> Bool = { _ in true }) -> Report {
-        let explorer = Explorer(options)
+        var explorer = Explorer(options)
         return explorer.run(progress)
     }
 }
