@@ -122,6 +122,14 @@ package struct AppendModel<Element: Hashable & Sendable>: Model {
         return (0...sequence.count - part.count).contains { sequence[$0...].starts(with: part) }
     }
 
+    // Contents are not told: appends make what was there longer.
+
+    package func content(of state: State) -> State? { nil }
+
+    package func contentNeeded(by action: Action) -> State? { nil }
+
+    package func contentMade(by action: Action) -> State? { nil }
+
     package func describe(_ action: Action) -> String {
         switch action {
         case .read(let sequence): "read -> \(describe(sequence))"

@@ -4,23 +4,29 @@
 package struct Counterexample<M: Model>: Sendable, CustomStringConvertible {
     /// In the order of their calls. An operation that had not returned when it was over counts as one of unknown outcome.
     package let operations: [Operation<M>]
-    /// The longest legal order of these, up to where no order goes on.
-    package let prefix: [Operation<M>]
-    /// The operation that had to take effect next, but for which no order has a place.
+    /// A legal order of all of these but ``stuck``.
+    package let order: [Operation<M>]
+    /// The operation that returned last: with it there is no legal order.
     package let stuck: Operation<M>
-    /// The state behind ``prefix``, as a person reads it.
+    /// The state behind ``order``, as a person reads it.
     package let stateInWords: String
     private let model: M
 
-    fileprivate init(_ history: History<M>) {
-        var search = Search(history, recordsDeepest: true)
-        _ = search.run(limit: History<M>.defaultLimit)
+    /// - Parameter history: not linearizable, and its shortest prefix that is not.
+    fileprivate init?(_ history: History<M>, limit: Int) {
+        guard let end = history.returns.last,
+            let place = history.operations.lastIndex(where: { $0.returned == end })
+        else { return nil }
         operations = history.operations.sorted { $0.call < $1.call }
-        stuck = history.operations[search.stuckAt]
-        prefix = search.deepestOrder.map { history.operations[$0] }
+        stuck = history.operations[place]
+        var before = history
+        before.operations.remove(at: place)
+        var search = Search(before)
+        guard search.run(limit: limit) == .found else { return nil }
+        order = search.order.map { before.operations[$0] }
         model = search.preparedModel
         var state = model.initialState
-        for operation in prefix { state = model.step(state, operation.action) ?? state }
+        for operation in order { state = model.step(state, operation.action) ?? state }
         stateInWords = model.describe(state)
     }
 
@@ -38,15 +44,15 @@ package struct Counterexample<M: Model>: Sendable, CustomStringConvertible {
                 + model.describe(operations[index].action)
                 + (operations[index].returned == nil ? "  (may take effect later, or never)" : "")
         }
-        if prefix.isEmpty {
+        if order.isEmpty {
             lines.append("at the beginning the state is \(stateInWords),")
         } else {
-            lines.append("longest legal order: \(prefix.map { model.describe($0.action) }.joined(separator: "; "))")
+            lines.append("longest legal order: \(order.map { model.describe($0.action) }.joined(separator: "; "))")
             lines.append("then the state is \(stateInWords),")
         }
         lines.append(
-            "and “\(model.describe(stuck.action))” of process \(stuck.client) has no place before "
-                + "\(unit) \(stuck.returned ?? stuck.call)"
+            "and “\(model.describe(stuck.action))” of process \(stuck.client) has no place in it, nor in any other order, "
+                + "before \(unit) \(stuck.returned ?? stuck.call)"
         )
         return lines
     }
@@ -60,14 +66,13 @@ package struct Counterexample<M: Model>: Sendable, CustomStringConvertible {
 extension History {
     /// Cuts a history that is not linearizable down to a part that still is not; nil if it is linearizable or undecided.
     ///
-    /// First all that was called after the point where no order goes on, then piece by piece whatever is not needed. An operation is
-    /// left out only if nothing that remains may depend on it (``Model/mayDepend(_:on:)``): a read whose write is missing would be
-    /// no offence of the history.
+    /// First to its shortest prefix that is not linearizable, then piece by piece whatever is not needed. An operation is left out only if
+    /// nothing that remains may depend on it (``Model/mayDepend(_:on:)``): a read whose write is missing would not refute the history.
     ///
     /// - Parameter limit: as of ``check(limit:)``, for each of the many checks; what is undecided stays in.
-    package func counterexample(limit: Int = 200_000) -> Counterexample<M>? {
-        guard case .notLinearizable(let stuckAt) = check() else { return nil }
-        var bad = cut(at: stuckAt)
+    package func counterexample(limit: Int = 1_000_000) -> Counterexample<M>? {
+        guard check(limit: max(limit, Self.defaultLimit)) == .notLinearizable else { return nil }
+        var bad = shortestBadPrefix(limit)
         var count = Int.max
         while bad.operations.count < count {
             count = bad.operations.count
@@ -77,22 +82,36 @@ extension History {
                 if piece == 1 { break }
                 piece = max(1, piece / 4)
             }
-            if case .notLinearizable(let stuckAt) = bad.check(limit: limit) {
-                let shorter = bad.cut(at: stuckAt)
-                if shorter.isRefuted(limit) { bad = shorter }
+            bad = bad.shortestBadPrefix(limit)
+        }
+        return Counterexample(bad, limit: limit)
+    }
+
+    private func isRefuted(_ limit: Int) -> Bool { check(limit: limit) == .notLinearizable }
+
+    /// All times of returns, in order.
+    fileprivate var returns: [UInt64] { operations.compactMap(\.returned).sorted() }
+
+    /// A longer prefix of a bad one is bad as well: the shortest is found by halving.
+    private func shortestBadPrefix(_ limit: Int) -> History {
+        let returns = returns
+        var (good, bad) = (-1, returns.count - 1)
+        var result = self
+        while bad - good > 1 {
+            let middle = (good + bad) / 2
+            let prefix = cut(at: returns[middle])
+            if prefix.isRefuted(limit) {
+                bad = middle
+                result = prefix
+            } else {
+                good = middle
             }
         }
-        return Counterexample(bad)
+        return result
     }
 
-    private func isRefuted(_ limit: Int) -> Bool {
-        if case .notLinearizable = check(limit: limit) { return true }
-        return false
-    }
-
-    /// What was known when this operation returned.
-    private func cut(at place: Int) -> History {
-        guard let end = operations[place].returned else { return self }
+    /// What was known at a time. An operation that had not returned may take effect later, or never.
+    private func cut(at end: UInt64) -> History {
         var result = self
         result.operations = operations.filter { $0.call <= end }
             .map { operation in

@@ -23,8 +23,8 @@ package struct Operation<M: Model>: Hashable, Sendable {
 package enum Verdict: Hashable, Sendable {
     /// There is an order of the operations that the model allows and that agrees with the times.
     case linearizable
-    /// There is none. All that returned before the operation at this place in ``History/operations`` can be put in order, but not with it.
-    case notLinearizable(stuckAt: Int)
+    /// There is none; ``History/counterexample(limit:)`` shows why.
+    case notLinearizable
     /// The bound on steps was reached first. This is no pass: check again with a higher limit.
     case undecided
 }
@@ -76,7 +76,7 @@ package struct History<M: Model>: Sendable {
         var search = Search(self)
         switch search.run(limit: limit) {
         case .found: return .linearizable
-        case .none: return .notLinearizable(stuckAt: search.stuckAt)
+        case .none: return .notLinearizable
         case .outOfSteps: return .undecided
         }
     }

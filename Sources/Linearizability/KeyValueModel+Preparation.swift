@@ -93,6 +93,26 @@ extension KeyValueModel {
         return Dictionary(uniqueKeysWithValues: zip(sorted.dropFirst(), sorted))
     }
 
+    package func content(of state: State) -> Value? { state.value }
+
+    package func contentNeeded(by action: Action) -> Value? {
+        switch action {
+        case .get(let value, _): value
+        case .compareAndSet(.value(let value), _, succeeded: true, _): value
+        case .compareAndSet(.revision(0), _, succeeded: true, _): .missing
+        case .compareAndSet, .put, .increment: nil
+        }
+    }
+
+    package func contentMade(by action: Action) -> Value? {
+        switch action {
+        case .put(let value, _): value
+        case .compareAndSet(_, let new, succeeded: true, _): new
+        case .increment(_, let result?, _): .number(result)
+        case .increment, .get, .compareAndSet: nil
+        }
+    }
+
     package func describe(_ action: Action) -> String {
         switch action {
         case .get(let value, let revision): "get -> \(describe(value))\(at(revision))"

@@ -4,6 +4,9 @@
 /// state, or it does not. An action whose outcome is unknown is written as the action that it is *if it takes effect*; the search
 /// may always leave it out.
 package protocol Model: Sendable {
+    /// What a state holds as far as actions look for exactly that: the value of a register.
+    associatedtype Content: Hashable
+
     /// The object's state. Two states that are equal must allow the same futures.
     associatedtype State: Hashable, Sendable
     /// A request together with its answer.
@@ -35,6 +38,19 @@ package protocol Model: Sendable {
     /// Shrinking keeps `earlier` for as long as it keeps `action`, so that what remains refutes the whole history too: false must
     /// mean that a legal sequence stays legal when `earlier` is left out of it, as far as `action` goes.
     func mayDepend(_ action: Action, on earlier: Action) -> Bool
+
+    /// What `state` holds, or nil if the model does not tell contents.
+    func content(of state: State) -> Content?
+
+    /// What a state must hold for `action` to fit; nil if different contents will do.
+    func contentNeeded(by action: Action) -> Content?
+
+    /// What the state holds after `action`; nil if that is not known, or if it is what was there before.
+    ///
+    /// If all actions that may change a state tell this, the search knows when the last action that makes a content has taken effect, and
+    /// does not leave that content while there are actions that still need it. With values that are written once this makes nearly every
+    /// choice for it.
+    func contentMade(by action: Action) -> Content?
 
     /// An action as a person reads it, such as `read -> 4`.
     func describe(_ action: Action) -> String

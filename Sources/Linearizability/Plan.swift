@@ -21,6 +21,15 @@ struct Plan<M: Model> {
     private(set) var buildingClasses = 0
     private(set) var classOf: [Int32] = []
 
+    /// The contents, numbered: what each operation needs and makes, -1 for none; and of the optional ones, what they make.
+    private(set) var needed: [Int32] = []
+    private(set) var made: [Int32] = []
+    private(set) var madeByOptional: [Int32] = []
+    private(set) var initialContent: Int32 = -1
+    /// For each content how many operations need it, and how many make it.
+    private(set) var needs: [Int32] = []
+    private(set) var makers: [Int32] = []
+
     private struct Span {
         var call: UInt64
         var returned: UInt64
@@ -45,6 +54,7 @@ struct Plan<M: Model> {
         layOutRounds(spans)
         layOutOptional(optional, spans, prepared)
         layOutClasses(model)
+        countContents(model)
     }
 
     private mutating func layOutRounds(_ spans: [Span]) {
@@ -95,5 +105,29 @@ struct Plan<M: Model> {
             }
             if !overwriting { buildingClasses = classMembers.count }
         }
+    }
+
+    private mutating func countContents(_ model: M) {
+        let all = [actions, optionalActions].joined()
+        let areTold =
+            model.content(of: model.initialState) != nil
+            && all.allSatisfy { model.contentMade(by: $0) != nil || !model.mayChangeState($0) }
+        var numbers: [M.Content: Int32] = [:]
+        func number(_ content: M.Content?) -> Int32 {
+            guard areTold, let content else { return -1 }
+            if let known = numbers[content] { return known }
+            let next = Int32(numbers.count)
+            numbers[content] = next
+            return next
+        }
+        initialContent = number(model.content(of: model.initialState))
+        needed = actions.map { number(model.contentNeeded(by: $0)) }
+        made = actions.map { number(model.contentMade(by: $0)) }
+        madeByOptional = optionalActions.map { number(model.contentMade(by: $0)) }
+        needs = Array(repeating: 0, count: numbers.count)
+        makers = needs
+        for content in needed where content >= 0 { needs[Int(content)] += 1 }
+        for content in made where content >= 0 { makers[Int(content)] += 1 }
+        for content in madeByOptional where content >= 0 { makers[Int(content)] += 1 }
     }
 }

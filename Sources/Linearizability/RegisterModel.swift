@@ -85,6 +85,24 @@ package struct RegisterModel: Model {
         }
     }
 
+    package func content(of state: Int64?) -> Int64?? { .some(state) }
+
+    package func contentNeeded(by action: Action) -> Int64?? {
+        switch action {
+        case .read(let value): .some(value)
+        case .compareAndSet(let expected, _, succeeded: true): .some(expected)
+        case .write, .compareAndSet(_, _, succeeded: false): nil
+        }
+    }
+
+    package func contentMade(by action: Action) -> Int64?? {
+        switch action {
+        case .write(let value): .some(value)
+        case .compareAndSet(_, let new, succeeded: true): .some(new)
+        case .read, .compareAndSet(_, _, succeeded: false): nil
+        }
+    }
+
     package func describe(_ action: Action) -> String {
         switch action {
         case .read(let value): "read -> \(describe(value))"

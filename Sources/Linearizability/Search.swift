@@ -14,6 +14,7 @@
 /// - Of optional ones with the same action the one called first goes first: whichever of them is used, they stay equal.
 /// - An optional one is not followed by an operation that fits without it and leads to the same state: it was for nothing, and the shorter
 ///   way is tried as well. So a chain of optional writes is no longer than needed. Of two optional ones the second does not overwrite.
+/// - A content that nothing can make any more is not left while there are operations that need it.
 ///
 /// Where the search ends without success, each configuration that was not visited is matched by a visited one with fewer used up, so
 /// no order was missed.
@@ -22,6 +23,8 @@ struct Search<M: Model> {
 
     private struct Frame {
         var state: M.State
+        /// The number of what the state holds; -1 if contents are not told.
+        var content: Int32
         var round: Int32
         /// The trail's length before the step into this configuration.
         var trail: Int32
@@ -34,46 +37,45 @@ struct Search<M: Model> {
 
     private let model: M
     private let plan: Plan<M>
-    private let recordsDeepest: Bool
     private var memory: Memory<M.State>
     private var frames: [Frame] = []
     private var tookEffect: [Bool]
     private var usedOptional: [UInt64]
     /// For each class of equal optional actions, how many of its members are used.
     private var usedInClass: [Int32]
+    /// For each content how many operations still need it, and how many can still make it.
+    private var needs: [Int32]
+    private var makers: [Int32]
     /// What took effect, in order; an optional one as the complement of its place.
     private var trail: [Int32] = []
     private var scratch: [UInt64] = []
     private(set) var steps = 0
-    private(set) var deepestRound = -1
-    private var deepestTrail: [Int32] = []
 
-    /// - Parameter recordsDeepest: keep the order that came furthest, for a report; costs a copy for each step forward.
-    init(_ history: History<M>, recordsDeepest: Bool = false) {
+    init(_ history: History<M>) {
         var model = history.model
         plan = Plan(history.operations, &model)
         self.model = model
-        self.recordsDeepest = recordsDeepest
         tookEffect = Array(repeating: false, count: plan.actions.count)
         usedOptional = Array(repeating: 0, count: (plan.optionalActions.count + 63) / 64)
         usedInClass = Array(repeating: 0, count: plan.classMembers.count)
+        needs = plan.needs
+        makers = plan.makers
         memory = Memory(rounds: plan.actions.count, usedWords: usedOptional.count)
         trail.reserveCapacity(plan.actions.count)
     }
 
-    /// The place, in the history, of the operation that no order could be continued with.
-    var stuckAt: Int { plan.places[max(0, deepestRound)] }
-
     /// The model as it was prepared for this history.
     var preparedModel: M { model }
 
-    /// The places, in the history, of the operations in the order that came furthest.
-    var deepestOrder: [Int] {
-        deepestTrail.map { $0 >= 0 ? plan.places[Int($0)] : plan.optionalPlaces[Int(~$0)] }
+    /// The places, in the history, of what took effect so far: once an order is found, this is it.
+    var order: [Int] {
+        trail.map { $0 >= 0 ? plan.places[Int($0)] : plan.optionalPlaces[Int(~$0)] }
     }
 
     mutating func run(limit: Int) -> Outcome {
-        if enter(round: 0, state: model.initialState, trailLength: 0, byOptional: false) == .end { return .found }
+        let start = model.initialState
+        let entry = enter(round: 0, state: start, content: plan.initialContent, trailLength: 0, byOptional: false)
+        if entry == .end { return .found }
         while !frames.isEmpty {
             guard steps < limit else { return .outOfSteps }
             if advance() { return .found }
@@ -100,24 +102,36 @@ struct Search<M: Model> {
             if choice < candidates {
                 let operation = Int(plan.candidates[start + choice])
                 guard !tookEffect[operation], choice > 0 || isFirstPass,
+                    mayLeave(top, to: plan.made[operation], by: plan.needed[operation]),
                     let state = usefulStep(top, plan.actions[operation]),
                     choice == 0 || fitsTarget(round, state) == isFirstPass
                 else { continue }
-                tookEffect[operation] = true
-                trail.append(Int32(operation))
-                entry = enter(round: round, state: state, trailLength: trailLength, byOptional: false)
+                take(operation)
+                let content = plan.made[operation] >= 0 ? plan.made[operation] : frames[top].content
+                entry = enter(
+                    round: round,
+                    state: state,
+                    content: content,
+                    trailLength: trailLength,
+                    byOptional: false
+                )
             } else {
                 let (members, used) = (plan.classMembers[choice - candidates], Int(usedInClass[choice - candidates]))
                 guard used < members.count, members[used] < plan.optionalAvailable[round] else { continue }
                 let optional = Int(members[used])
-                guard let state = usefulStep(top, plan.optionalActions[optional]), state != frames[top].state,
+                guard mayLeave(top, to: plan.madeByOptional[optional], by: -1),
+                    let state = usefulStep(top, plan.optionalActions[optional]), state != frames[top].state,
                     fitsTarget(round, state) == isFirstPass
                 else { continue }
                 remember(top)
-                usedOptional[optional >> 6] |= 1 << UInt64(optional & 63)
-                usedInClass[choice - candidates] += 1
-                trail.append(~Int32(optional))
-                entry = enter(round: round, state: state, trailLength: trailLength, byOptional: true)
+                takeOptional(optional)
+                entry = enter(
+                    round: round,
+                    state: state,
+                    content: plan.madeByOptional[optional],
+                    trailLength: trailLength,
+                    byOptional: true
+                )
             }
             switch entry {
             case .end: return true
@@ -129,6 +143,28 @@ struct Search<M: Model> {
         undo(to: Int(frames[top].trail))
         frames.removeLast()
         return false
+    }
+
+    /// Whether the content of the frame is not needed any more behind an operation that makes another one, or can be made again.
+    @inline(__always)
+    private func mayLeave(_ top: Int, to made: Int32, by needed: Int32) -> Bool {
+        let content = frames[top].content
+        if content < 0 || made < 0 || made == content || makers[Int(content)] > 0 { return true }
+        return needs[Int(content)] == (needed == content ? 1 : 0)
+    }
+
+    private mutating func take(_ operation: Int) {
+        tookEffect[operation] = true
+        trail.append(Int32(operation))
+        if plan.needed[operation] >= 0 { needs[Int(plan.needed[operation])] -= 1 }
+        if plan.made[operation] >= 0 { makers[Int(plan.made[operation])] -= 1 }
+    }
+
+    private mutating func takeOptional(_ optional: Int) {
+        usedOptional[optional >> 6] |= 1 << UInt64(optional & 63)
+        usedInClass[Int(plan.classOf[optional])] += 1
+        trail.append(~Int32(optional))
+        if plan.madeByOptional[optional] >= 0 { makers[Int(plan.madeByOptional[optional])] -= 1 }
     }
 
     @inline(__always)
@@ -153,7 +189,13 @@ struct Search<M: Model> {
 
     /// Goes to a configuration: lets the observers that fit take effect, passes over rounds that are done, and looks whether it is
     /// known to lead nowhere; then the trail is undone to the given length.
-    private mutating func enter(round: Int, state: M.State, trailLength: Int, byOptional: Bool) -> Entry {
+    private mutating func enter(
+        round: Int,
+        state: M.State,
+        content: Int32,
+        trailLength: Int,
+        byOptional: Bool
+    ) -> Entry {
         var round = round
         let (firstRound, lengthBefore) = (round, trail.count)
         while round < plan.actions.count {
@@ -161,17 +203,10 @@ struct Search<M: Model> {
                 let operation = Int(plan.candidates[index])
                 guard plan.isObserver[operation], !tookEffect[operation] else { continue }
                 steps += 1
-                if model.step(state, plan.actions[operation]) == state {
-                    tookEffect[operation] = true
-                    trail.append(Int32(operation))
-                }
+                if model.step(state, plan.actions[operation]) == state { take(operation) }
             }
             guard tookEffect[round] else { break }
             round += 1
-        }
-        if round > deepestRound {
-            deepestRound = round
-            if recordsDeepest { deepestTrail = trail }
         }
         if round == plan.actions.count { return .end }
         if memory.hasAny(round) {
@@ -185,6 +220,7 @@ struct Search<M: Model> {
         frames.append(
             Frame(
                 state: state,
+                content: content,
                 round: Int32(round),
                 trail: Int32(trailLength),
                 next: 0,
@@ -226,11 +262,15 @@ struct Search<M: Model> {
         while trail.count > length {
             let last = trail.removeLast()
             if last >= 0 {
-                tookEffect[Int(last)] = false
+                let operation = Int(last)
+                tookEffect[operation] = false
+                if plan.needed[operation] >= 0 { needs[Int(plan.needed[operation])] += 1 }
+                if plan.made[operation] >= 0 { makers[Int(plan.made[operation])] += 1 }
             } else {
                 let optional = Int(~last)
                 usedOptional[optional >> 6] &= ~(1 << UInt64(optional & 63))
                 usedInClass[Int(plan.classOf[optional])] -= 1
+                if plan.madeByOptional[optional] >= 0 { makers[Int(plan.madeByOptional[optional])] += 1 }
             }
         }
     }

@@ -46,7 +46,7 @@ import Testing
         }
     }
 
-    @Test("The register model's verdicts are those of trying all orders", arguments: [2, 5])
+    @Test("The register model's verdicts are those of trying all orders", arguments: [2, 5, 100])
     func register(values: Int64) {
         let verdicts = compare(RegisterModel(), Register(values: values), seed: 11, from: Int64?.none) {
             state,
