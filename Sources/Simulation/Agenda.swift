@@ -16,6 +16,7 @@ enum Happening: Sendable {
     case clientWakes(Int)
     case clientTimesOut(Int, operation: Int)
     case fault(Int)
+    case crash(ServerID, life: Int, down: UInt64)
     case restart(ServerID)
     case resume(ServerID, life: Int)
     case partitionHeals(Int)

@@ -34,10 +34,12 @@ struct Climate: Hashable, Sendable {
 
     init(_ options: SimulationOptions, random: inout SeededRandom) {
         func one<Value>(of values: [Value]) -> Value { values[random.pick(values.count)] }
-        let count = options.servers ?? one(of: [1, 2, 3, 3, 3, 3, 4, 5, 5, 5, 6, 7])
-        servers = min(max(count, 1), SimulationOptions.serverCounts.upperBound)
+        // Drawn whether it is needed or not: with the same numbers given, the world is the same.
+        let count = one(of: [1, 2, 3, 3, 3, 3, 4, 5, 5, 5, 6, 7])
+        servers = options.servers ?? count
         // A few begin outside and may be taken in.
-        voters = servers > 3 && random.chance(400) ? servers - 1 - random.pick(servers - 3) : servers
+        let outside = random.chance(400) ? 1 + random.pick(4) : 0
+        voters = max(servers - outside, min(servers, 3))
         clients = 1 + random.pick(6)
         keys = 1 + random.pick(5)
         core.electionTicks = 8 + random.upTo(16)
@@ -55,8 +57,10 @@ struct Climate: Hashable, Sendable {
         driver.flushBytes = one(of: [100, 1_000, 1 << 20])
         driver.flushTicks = one(of: [5, 50, 1_500])
         driver.promotionLag = one(of: [0, 3, 256])
-        loss = options.loss ?? one(of: [0, 0, 5, 20, 100, 300])
-        duplication = options.duplication ?? one(of: [0, 0, 10, 100, 500])
+        let lost: UInt64 = one(of: [0, 0, 5, 20, 100, 300])
+        let doubled: UInt64 = one(of: [0, 0, 10, 100, 500])
+        loss = options.loss ?? lost
+        duplication = options.duplication ?? doubled
         shortestDelay = one(of: [20, 100, 1_000])
         delaySpread = one(of: [50, 500, 2_000, 20_000])
         stragglers = one(of: [0, 2, 20, 100])

@@ -29,10 +29,17 @@ enum Fault: Hashable, Sendable {
         case leader(else: Int)
     }
 
+    /// Moments at which a crash or a change of leaders is worth more than elsewhere.
+    enum Moment: Hashable, Sendable, CaseIterable {
+        case snapshotWritten, snapshotArrived, restoreBegins, logTrimmed, leads, jointAppended, transferOrdered, votes
+    }
+
     /// A process dies, or its machine: it comes back after `down` microseconds.
     case crash(Victim, down: UInt64)
     /// A process dies in the middle of carrying out what its driver asked for.
     case crashAtEffect(Victim, effects: Int, down: UInt64)
+    /// The next process that comes to such a moment dies there, or just after.
+    case crashAtMoment(Moment, after: UInt64, down: UInt64)
     /// All machines lose power at once.
     case powerCut(down: UInt64)
     case pause(Victim, time: UInt64)
@@ -58,7 +65,7 @@ enum Fault: Hashable, Sendable {
 
     var kind: FaultClass {
         switch self {
-        case .crash, .crashAtEffect, .powerCut: .crashes
+        case .crash, .crashAtEffect, .crashAtMoment, .powerCut: .crashes
         case .pause: .pauses
         case .slowDisk, .failDisk: .disks
         case .isolate, .oneWay, .halves, .cut: .partitions
@@ -149,7 +156,13 @@ struct FaultPlanner {
     private mutating func drawCrash() -> Fault {
         switch random.pick(8) {
         case 0: .powerCut(down: random.upTo(2 * election))
-        case 1, 2, 3: .crashAtEffect(victim(), effects: random.pick(12), down: time())
+        case 1, 2:
+            .crashAtMoment(
+                Fault.Moment.allCases[random.pick(Fault.Moment.allCases.count)],
+                after: random.chance(500) ? 0 : random.upTo(20_000),
+                down: time()
+            )
+        case 3, 4: .crashAtEffect(victim(), effects: random.pick(12), down: time())
         default: .crash(victim(), down: time())
         }
     }

@@ -11,6 +11,7 @@ package struct SimulationStatistics: Hashable, Sendable {
     package var starts = 0
     package var crashes = 0
     package var crashesAtEffects = 0
+    package var crashesAtMoments = 0
     package var recoveredRestores = 0
     package var leaders = 0
     package var applied = 0
@@ -47,7 +48,8 @@ package struct SimulationStatistics: Hashable, Sendable {
             ("lost", \.lost),
             ("doubled", \.doubled), ("cut off", \.cutMessages), ("syncs", \.syncs), ("starts", \.starts),
             ("crashes", \.crashes), ("crashes at effects", \.crashesAtEffects),
-            ("restores at start", \.recoveredRestores), ("leaders", \.leaders), ("applied", \.applied),
+            ("crashes at moments", \.crashesAtMoments), ("restores at start", \.recoveredRestores),
+            ("leaders", \.leaders), ("applied", \.applied),
             ("fetches", \.fetches), ("flushes", \.flushes), ("snapshots", \.snapshots),
             ("snapshots moved", \.snapshotsMoved), ("pieces resumed", \.resumedPieces),
             ("transfers broken", \.brokenTransfers), ("restores", \.restores), ("wipes", \.wipes),

@@ -74,6 +74,7 @@ extension World {
 
     func startBackground(_ server: SimulatedServer, _ work: BackgroundWork) {
         if case .restored(let base) = work {
+            reach(.restoreBegins, server)
             trace.note(now) { "\(server.id.rawValue) installs the snapshot at \(base.position)" }
         }
         let time = now + (server.sync ?? climate.sync) + diskRandom.upTo(climate.syncSpread) * 2
@@ -125,6 +126,7 @@ extension World {
     ) throws(Broken) {
         server.disk.add(snapshot, needed: server.restoring ?? server.disk.log.base.position)
         statistics.snapshots += 1
+        reach(.snapshotWritten, server)
         let position = snapshot.base.position
         trace.note(now) { "\(server.id.rawValue) took a snapshot at \(position)" }
         trace.mix(7, server.id.rawValue, position.index)

@@ -13,6 +13,7 @@ extension World {
         case .crashAtEffect(let victim, let effects, let down):
             let server = find(victim)
             if server.isUp { server.effectsLeft = (effects, down) }
+        case .crashAtMoment(let moment, let after, let down): armed = (moment, after, down)
         case .powerCut(let down):
             for id in slots { try crash(server(id), down: down + serverRandom.upTo(climate.election)) }
         case .pause(let victim, let time): pause(find(victim), time: time)
@@ -32,6 +33,14 @@ extension World {
         case .snapshot(let slot): try act(server(inSlot: slot)) { $0.requestSnapshot(into: &$1) }
         case .clock(let slot, let pace): server(inSlot: slot).tickLength = climate.tick * 1000 / pace
         }
+    }
+
+    /// A server comes to a moment at which a crash may be waiting for it.
+    func reach(_ moment: Fault.Moment, _ server: SimulatedServer) {
+        guard let armed, armed.moment == moment, server.isUp else { return }
+        self.armed = nil
+        statistics.crashesAtMoments += 1
+        agenda.add(.crash(server.id, life: server.life, down: armed.down), at: now + armed.after)
     }
 
     private func find(_ victim: Fault.Victim) -> SimulatedServer {

@@ -22,6 +22,7 @@ extension World {
         trace.note(now) { "\(Trace.text(message))" }
         var isPropose = false
         if case .propose = message.body { isPropose = true }
+        if case .timeoutNow = message.body { reach(.transferOrdered, server) }
         if isCut(server, receiver) || !receiver.isUp || receiver.isGone {
             statistics.cutMessages += 1
             // Without a connection the sender knows at once; with one that is about to break it does not.
@@ -127,6 +128,7 @@ extension World {
         receiver.disk.add(transfer.snapshot, needed: receiver.restoring ?? receiver.disk.log.base.position)
         statistics.snapshotsMoved += 1
         trace.note(now) { "\(receiver.id.rawValue) holds the snapshot at \(base.position) of \(sender.id.rawValue)" }
+        reach(.snapshotArrived, receiver)
         trace.mix(5, receiver.id.rawValue, base.position.index)
         try act(receiver) { $0.snapshotReceived(base, bytes: 50, from: transfer.from, into: &$1) }
         // Newer ones may come before this one is loaded, and must not sweep it away.

@@ -132,6 +132,7 @@ extension World {
         for write in actions.writes {
             try invariants.check(write: write, to: server.writtenLog, by: server)
             try server.writtenLog.carryOut(write)
+            if armed != nil { notice(write, server) }
         }
         try observe(server)
         server.backlog.append(actions)
@@ -141,6 +142,16 @@ extension World {
         server.isPerforming = false
     }
 
+    private func notice(_ write: StorageWrite, _ server: SimulatedServer) {
+        if write.trimTo != nil { reach(.logTrimmed, server) }
+        if write.hardState?.vote != nil { reach(.votes, server) }
+        for entry in write.append {
+            if case .configuration(let configuration) = entry.payload, configuration.isJoint {
+                reach(.jointAppended, server)
+            }
+        }
+    }
+
     /// Checks what must hold, and notices what the transcript and the statistics want to know.
     private func observe(_ server: SimulatedServer) throws(Broken) {
         guard let driver = server.driver else { return }
@@ -148,7 +159,12 @@ extension World {
         let isLeader = driver.core.isLeader
         guard isLeader != server.wasLeader else { return }
         server.wasLeader = isLeader
-        if isLeader { statistics.leaders += 1 } else { server.transfers = [:] }
+        if isLeader {
+            statistics.leaders += 1
+            reach(.leads, server)
+        } else {
+            server.transfers = [:]
+        }
         let term = driver.core.term
         trace.note(now) { "\(server.id.rawValue) \(isLeader ? "leads" : "stands down") in term \(term)" }
         trace.mix(3, server.id.rawValue, term)

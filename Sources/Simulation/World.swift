@@ -24,6 +24,8 @@ final class World {
     var historyClock: UInt64 = 0
     var partitions: [Partition] = []
     var storm: (loss: UInt64, delay: UInt64)?
+    /// The next server to come to this moment crashes.
+    var armed: (moment: Fault.Moment, after: UInt64, down: UInt64)?
     var isHealed = false
     var trace: Trace
     var statistics = SimulationStatistics()
@@ -156,6 +158,8 @@ final class World {
         case .clientWakes(let client): try wake(client)
         case .clientTimesOut(let client, let operation): timeOut(client, operation: operation)
         case .fault(let number): try befall(faults[number].fault, number)
+        case .crash(let id, let life, let down):
+            if server(id).life == life { try crash(server(id), down: down) }
         case .restart(let id): try restart(server(id))
         case .resume(let id, let life): try resume(server(id), life: life)
         case .partitionHeals(let number): healPartition(number)
@@ -173,6 +177,7 @@ final class World {
         trace.note(now) { "the world heals" }
         partitions = []
         storm = nil
+        armed = nil
         (loss, duplication) = (0, 0)
         for id in slots {
             let server = server(id)
