@@ -186,6 +186,18 @@ let package = Package(
     ]
 )
 
+// Plays seeds of the simulator with planted bugs; see Deploy/mutations.sh.
+if plantsBugs {
+    package.targets.append(
+        .executableTarget(
+            name: "mutation-gate",
+            dependencies: ["Simulation", "Raft"],
+            path: "Tests/MutationGate",
+            swiftSettings: house
+        )
+    )
+}
+
 // The thread sanitizer's run builds only what drives threads: with KONTIKI_TEST_TARGETS only the named test targets are there, and
 // what they need.
 if let named = namedTargets {

@@ -229,8 +229,7 @@ extension Core {
     /// The vote rule of Raft §5.4.1; a learner answers by it too, it may have been promoted without knowing (R15).
     private func couldVote(for candidate: ServerID, _ request: VoteRequest, inTerm asked: Term, isPre: Bool) -> Bool {
         let isFree =
-            hardState.vote == candidate || (isPre && asked > term)
-            || (hardState.vote == nil && (leaderID == nil || isPlanted(.votesAgainstItsLeader)))
+            hardState.vote == candidate || (hardState.vote == nil && leaderID == nil) || (isPre && asked > term)
         if isPlanted(.comparesLogLengths) { return isFree && request.last.index >= log.last.index }
         if isPlanted(.comparesLastTerms) { return isFree && request.last.term >= log.last.term }
         return isFree && request.last >= log.last  // (term, index), lexicographically (R12)

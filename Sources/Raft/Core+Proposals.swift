@@ -174,11 +174,13 @@ struct ProposalTracker: Hashable, Sendable {
     /// earlier term can ever come, for terms do not go back in a log.
     mutating func resolve(commit: LogIndex, leader: ServerID?, log: Log, into effects: inout Effects) {
         let term = log.term(at: commit) ?? 0
-        guard tracked.contains(where: { $0.position.index <= commit || $0.position.term < term }) else { return }
+        let isTouched = tracked.contains { $0.position.index <= commit || $0.position.term < term }
+        guard isTouched || isPlanted(.truncatedIsRejected) else { return }
         tracked.removeAll { item in
             guard item.position.index <= commit else {
                 let isSuperseded = item.position.term < term && !isPlanted(.supersededStaysOpen)
-                guard isSuperseded || isPlanted(.truncatedIsRejected) else { return false }
+                let isTruncated = isPlanted(.truncatedIsRejected) && !log.matches(item.position)
+                guard isSuperseded || isTruncated else { return false }
                 effects.outcomes.append(.rejected(item.token, .superseded, leader: leader))
                 return true
             }

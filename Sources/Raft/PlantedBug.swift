@@ -80,8 +80,6 @@ package enum PlantedBug: String, CaseIterable, Sendable {
     case learnerRefusesVotes
     /// R15: A server that may not campaign never forgets a silent leader.
     case learnerRemembersLeader
-    /// R15: A server that follows a leader of this term votes for another in it.
-    case votesAgainstItsLeader
     /// R16: A server campaigns by what it last committed, not by its latest appended membership.
     case campaignsByCommittedMembership
     /// R16: A server that is no voter campaigns.
@@ -175,7 +173,7 @@ package enum PlantedBug: String, CaseIterable, Sendable {
     case dropsLogBehindSnapshot
     /// R39: A snapshot does not replace the membership.
     case keepsMembershipAtInstall
-    /// R40: The core gives entries out to apply while a snapshot is installed.
+    /// R40: Core and driver give entries out to apply while a snapshot is installed.
     case appliesDuringRestore
     /// R40: A server that installs a snapshot campaigns.
     case campaignsDuringRestore
@@ -185,8 +183,6 @@ package enum PlantedBug: String, CaseIterable, Sendable {
     case restoresBeforeTheLog
     /// R40: The driver lets the machine load a snapshot while its old state is being flushed.
     case restoresDuringFlush
-    /// R40: The driver gives entries out to apply while a snapshot is loaded.
-    case givesOutDuringRestore
     /// R40: The driver gives out entries that it fetched before a snapshot took their place.
     case givesOutLateFetch
     /// R41: A snapshot transfer that failed is not tried again.
@@ -230,7 +226,7 @@ package enum PlantedBug: String, CaseIterable, Sendable {
     case believesEveryTerm
     /// R48: A forwarded command that nobody answered is reported as rejected.
     case silenceIsRejection
-    /// R48: A command whose entry may yet be committed by another server is reported as rejected.
+    /// R48: A command whose entry was truncated here is reported as rejected, though another server may yet commit it.
     case truncatedIsRejected
     /// R48: A command that can never be committed any more keeps its client waiting.
     case supersededStaysOpen

@@ -274,8 +274,8 @@ package struct Driver: Sendable {
     // MARK: Apply
 
     private mutating func planApply(into actions: inout Actions) {
-        guard !isRestoring || isPlanted(.givesOutDuringRestore), !isFetchingApply, actions.apply.isEmpty,
-            applyGiven < applyTarget, core.appliedIndex == applyGiven || isPlanted(.givesOutDuringRestore)
+        guard !isRestoring || isPlanted(.appliesDuringRestore), !isFetchingApply, actions.apply.isEmpty,
+            applyGiven < applyTarget, core.appliedIndex == applyGiven || isPlanted(.appliesDuringRestore)
         else { return }
         let range = (applyGiven + 1)...applyTarget
         if cache.holds(range.lowerBound) {

@@ -81,6 +81,8 @@ import Testing
         let truncated = leader.append(from: 3, term: 5, behind: position(place - 1, 2), [command(place, 5)])
         #expect(truncated.writes.contains { $0.truncateFrom == place })
         #expect(truncated.outcomes.isEmpty, "truncated here, it may still be committed elsewhere")
+        let before = leader.heartbeat(from: 3, term: 5, commit: place - 1)
+        #expect(before.outcomes.isEmpty, "what is committed now stands before its place")
         let committed = leader.heartbeat(from: 3, term: 5, commit: place)
         #expect(committed.outcomes == [.rejected(1, .superseded, leader: server(3))])
     }

@@ -175,6 +175,10 @@ import Testing
         let effects = leader.step(proposal, .storageFailed("disk on fire"), .tick)
         #expect(effects.halt != nil)
         #expect(effects.writes.isEmpty && effects.messages.isEmpty && effects.outcomes.isEmpty)
+
+        var follower = Bench()
+        let half = follower.step(.read([1]), .storageFailed("disk on fire"))
+        #expect(half.halt != nil && half.outcomes.isEmpty, "the read was refused before the step broke")
     }
 
     @Test("R7: what is committed is applied only when it is durable here")
@@ -209,6 +213,18 @@ import Testing
         #expect(late.applyUpTo == nil)
         follower.step(.persisted(upTo: new.writes.last!.sequence))
         #expect(follower.core.stableIndex == 3)
+    }
+
+    @Test("R9: entries that take the place of durable ones are not durable for that")
+    func rewrittenEntries() {
+        var follower = Bench(terms: [1, 1])
+        #expect(follower.core.stableIndex == 3)
+        let entries = [command(2, 2), command(3, 2)]
+        let rewritten = follower.append(term: 2, behind: position(1, 1), entries, commit: 3)
+        #expect(follower.core.stableIndex == 1)
+        #expect(rewritten.applyUpTo == nil)
+        #expect(rewritten.deferredAppendResults == [.accepted(match: 3)])
+        #expect(follower.persist().applyUpTo == 3)
     }
 
     @Test("R9: nor does it make an installed snapshot's place stable")

@@ -4,6 +4,8 @@ import Testing
 
 /// The log's runs and windows against an array that keeps everything.
 @Suite struct LogTests {
+    init() { switchOnPlantedBug() }
+
     private struct Model {
         var base = LogBase()
         var entries: [EntryInfo] = []

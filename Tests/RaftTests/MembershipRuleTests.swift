@@ -123,7 +123,22 @@ import Testing
         #expect(effects.outcomes.contains(.unknown(5, leader: nil)))
     }
 
-    @Test("A removed follower is told so before it is forgotten")
+    @Test("R43: a removed follower that does not answer is told for a while, and then forgotten")
+    func silentRemovedFollower() {
+        var leader = Bench()
+        leader.lead()
+        leader.change(1, to: configuration([1, 2]), committedBy: [2])
+        #expect(leader.core.log.configurationIndex <= leader.core.commitIndex)
+        leader.tick()
+        #expect(leader.core.replication.map(\.id) == [server(2), server(3)])
+        for _ in 0..<(5 * leader.core.options.electionTicks) {
+            leader.tick()
+            leader.answerHeartbeat(2)
+        }
+        #expect(leader.core.replication.map(\.id) == [server(2)])
+    }
+
+    @Test("R43: a removed follower is told so before it is forgotten")
     func removedFollower() throws {
         let cluster = try TestCluster(3)
         try cluster.elect(1)

@@ -4,6 +4,8 @@ import Testing
 @testable import Raft
 
 @Suite struct QuorumTests {
+    init() { switchOnPlantedBug() }
+
     private static let ids = (1...5).map { server($0) }
     private static let subsets: [[ServerID]] = (0..<32).map { bits in
         ids.enumerated().filter { bits & (1 << $0.offset) != 0 }.map(\.element)

@@ -34,6 +34,7 @@ struct Bench {
         options: Options = Options(),
         seed: UInt64 = 7
     ) {
+        switchOnPlantedBug()
         var entries = [EntryInfo(Entry(index: 1, term: 1, payload: .configuration(initial)))]
         for (offset, term) in terms.enumerated() { entries.append(EntryInfo(command(UInt64(offset) + 2, term))) }
         core = Core(

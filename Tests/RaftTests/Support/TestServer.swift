@@ -40,6 +40,7 @@ final class TestServer {
     var restoring: LogBase?
 
     init(id: ServerID, disk: Disk) {
+        switchOnPlantedBug()
         self.id = id
         self.disk = disk
     }

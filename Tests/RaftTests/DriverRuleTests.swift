@@ -1,0 +1,190 @@
+import RaftDriver
+import Testing
+
+@testable import Raft
+
+/// The rules that the driver keeps: what leaves when, what is cached, applied, restored, trimmed and promoted.
+@Suite struct DriverRuleTests {
+    private static let three = configuration([1, 2, 3])
+
+    private static func base(_ index: LogIndex, _ term: Term) -> LogBase {
+        LogBase(position: position(index, term), configuration: three)
+    }
+
+    /// A leader of term 2 whose log holds 2…`last` and its first entry behind them, with nothing of it in the cache: appends of it need
+    /// storage.
+    private static func leader(last: LogIndex) -> DriverBench {
+        var bench = Bench(terms: (2...last).map { _ in 1 })
+        bench.lead(committed: false)
+        bench.persist()
+        var driver = DriverBench(bench)
+        driver.acknowledge(2, bench.core.lastIndex)
+        return driver
+    }
+
+    @Test("R2: a reply leaves with the write it waits for, not with an earlier one")
+    func replyWaitsForItsWrite() {
+        var follower = DriverBench()
+        let first = follower.append(behind: position(1, 1), [command(2, 1)])
+        let second = follower.append(behind: position(2, 1), [command(3, 1)])
+        #expect(first.messages.isEmpty && second.messages.isEmpty)
+        #expect(follower.step(.persisted(upTo: first.writes[0].sequence)).acknowledged == [2])
+        #expect(follower.step(.persisted(upTo: second.writes[0].sequence)).acknowledged == [3])
+    }
+
+    @Test("R6: when the core halts, nothing that the same turn asked for before is done")
+    func haltEndsTheTurn() {
+        var follower = DriverBench()
+        let append = Append(previous: position(1, 1), entries: [command(2, 1)], commit: 0, session: 1, round: 0)
+        let message = Message(from: server(2), to: server(1), term: 1, body: .append(append))
+        let actions = follower.act { driver, actions in
+            driver.step([.message(message)], into: &actions)
+            driver.step([.storageFailed("disk on fire")], into: &actions)
+        }
+        #expect(actions.halt != nil)
+        #expect(actions.writes.isEmpty && actions.messages.isEmpty)
+    }
+
+    @Test("R8: the driver trims the log below the snapshot and below the durable state, whichever is less")
+    func trimsBelowBoth() {
+        var follower = DriverBench(Bench(terms: [1, 1, 1, 1], applied: 1))
+        follower.receive(2, .heartbeat(Heartbeat(commit: 5, session: 99, round: 0)))
+        follower.fetched(.apply, (2...5).map { command($0, 1) })
+        follower.applied((2...5).map { command($0, 1) })
+        let flushed = follower.act { $0.flushed(position(4, 1), into: &$1) }
+        #expect(flushed.writes.isEmpty, "durable up to 4, but no snapshot")
+
+        let early = follower.act { $0.snapshotTaken(position(2, 1), durable: position(4, 1), bytes: 1, into: &$1) }
+        #expect(early.writes.map(\.trimTo) == [Self.base(2, 1)], "the snapshot lies before the durable state")
+
+        var other = DriverBench(Bench(terms: [1, 1, 1, 1], applied: 1))
+        other.receive(2, .heartbeat(Heartbeat(commit: 5, session: 99, round: 0)))
+        other.fetched(.apply, (2...5).map { command($0, 1) })
+        other.applied((2...5).map { command($0, 1) })
+        let late = other.act { $0.snapshotTaken(position(5, 1), durable: position(3, 1), bytes: 1, into: &$1) }
+        #expect(late.writes.map(\.trimTo) == [Self.base(3, 1)], "the durable state lies before the snapshot")
+    }
+
+    @Test("R10: what is truncated from the log is gone from the cache as well")
+    func cacheIsTruncated() {
+        var follower = DriverBench()
+        follower.append(behind: position(1, 1), [command(2, 1), command(3, 1), command(4, 1)])
+        let rewritten = [command(2, 2), command(3, 2)]
+        follower.append(from: 3, term: 2, behind: position(1, 1), rewritten, commit: 3)
+        #expect(follower.persist().apply == rewritten)
+    }
+
+    @Test("R25: an append that an earlier leadership asked for is void, so is one whose entries are not all there")
+    func voidAppends() {
+        var leader = Self.leader(last: 5)
+        let behind = leader.reject(3, at: 5, hint: position(2, 1))
+        #expect(behind.fetches.map(\.range) == [3...6])
+        var other = leader
+
+        #expect(other.fetched(.append(server(3)), [command(3, 1)]).appends(to: 3).isEmpty, "one of four entries")
+
+        leader.receive(2, term: 9, .heartbeat(Heartbeat(commit: 0, session: 1, round: 0)))
+        let entries = (3...5).map { command($0, 1) } + [Entry(index: 6, term: 2, payload: .noop)]
+        #expect(leader.fetched(.append(server(3)), entries).appends(to: 3).isEmpty, "it leads no more")
+    }
+
+    @Test("R25: appends to one follower keep their order while the first waits for storage")
+    func appendsKeepTheirOrder() {
+        let entries = (2...5).map { command($0, 1) } + [Entry(index: 6, term: 2, payload: .noop)]
+        var leader = Self.leader(last: 5)
+        #expect(leader.reject(3, at: 5, hint: position(1, 1)).fetches.map(\.range) == [2...6])
+        #expect(leader.fetched(.append(server(3)), entries).appends(to: 3).map(\.previous.index) == [1])
+        #expect(leader.acknowledge(3, 2).fetches.map(\.range) == [3...6])
+        let proposed = leader.step(.propose([Proposal(token: 1, command: [1])]))
+        #expect(proposed.appends(to: 3).isEmpty, "its entry is in the cache, but 3…6 go first")
+        let sent = leader.fetched(.append(server(3)), Array(entries.dropFirst()))
+        #expect(sent.appends(to: 3).map(\.previous.index) == [2, 6])
+    }
+
+    @Test("R40: a snapshot is loaded when the log that begins behind it is durable, and no flush is under way")
+    func restoreWaits() {
+        var follower = DriverBench()
+        let received = follower.act { $0.snapshotReceived(Self.base(9, 3), bytes: 1, from: server(2), into: &$1) }
+        #expect(received.restore == nil)
+        #expect(follower.persist().restore == Self.base(9, 3))
+
+        var options = DriverBench.tight
+        options.flushBytes = 1
+        var busy = DriverBench(options: options)
+        busy.append(behind: position(1, 1), [command(2, 1)], commit: 2)
+        #expect(busy.persist().apply == [command(2, 1)])
+        #expect(busy.applied([command(2, 1)], unflushedBytes: 9).flush)
+        busy.act { $0.snapshotReceived(Self.base(9, 3), bytes: 1, from: server(2), into: &$1) }
+        #expect(busy.persist().restore == nil, "the flush is under way")
+        #expect(busy.act { $0.flushed(position(2, 1), into: &$1) }.restore == Self.base(9, 3))
+    }
+
+    @Test("R40: nothing is given out to apply while a snapshot is loaded")
+    func nothingIsAppliedDuringRestore() {
+        var follower = DriverBench()
+        follower.act { $0.snapshotReceived(Self.base(9, 1), bytes: 1, from: server(2), into: &$1) }
+        follower.persist()
+        follower.append(behind: position(9, 1), [command(10, 1)], commit: 10)
+        #expect(follower.persist().apply.isEmpty)
+        #expect(follower.step(.restored(9)).apply == [command(10, 1)])
+    }
+
+    @Test("R40: entries fetched for the apply before a snapshot took their place are not given out")
+    func lateFetch() {
+        var follower = DriverBench(Bench(terms: [1, 1], applied: 1))
+        let behind = follower.receive(2, .heartbeat(Heartbeat(commit: 2, session: 99, round: 0)))
+        #expect(behind.fetches.map(\.purpose) == [.apply])
+        follower.act { $0.snapshotReceived(Self.base(9, 3), bytes: 1, from: server(2), into: &$1) }
+        #expect(follower.fetched(.apply, [command(2, 1)]).apply.isEmpty)
+    }
+
+    @Test("R41: a follower that needs a snapshot which does not exist yet has one taken")
+    func snapshotOnDemand() {
+        var bench = Bench(terms: [1, 1, 1])
+        bench.lead(committed: false)
+        bench.persist()
+        bench.acknowledge(2)
+        bench.apply()
+        bench.step(.compact(upTo: 3))
+        var leader = DriverBench(bench)
+        let session = leader.core.progress(server(3))!.session
+        let asked = leader.reject(3, at: 4, hint: position(1, 1))
+        #expect(asked.snapshotSends.isEmpty)
+        #expect(asked.takeSnapshot)
+
+        let position = position(leader.core.appliedIndex, 2)
+        leader.act { $0.snapshotTaken(position, durable: position, bytes: 1, into: &$1) }
+        for _ in 0..<leader.core.options.heartbeatTicks { leader.step(.tick) }
+        let again = leader.receive(3, .heartbeatResponse(HeartbeatResponse(session: session, round: 0)))
+        #expect(again.snapshotSends.map(\.to) == [server(3)])
+    }
+
+    @Test("R42: a learner is promoted when it has caught up, not before")
+    func promotion() {
+        var learner = TestCluster.member(4)
+        learner.promotion = .voter
+        let members = Configuration(voters: (1...3).map { TestCluster.member($0) }, learners: [learner])
+        var bench = Bench(1, members, terms: [1, 1, 1, 1, 1])
+        bench.lead()
+        var leader = DriverBench(bench)
+        leader.acknowledge(4, 2)
+        leader.step(.tick)
+        #expect(!leader.core.configuration.isJoint, "five entries behind, two are allowed")
+        leader.acknowledge(4, leader.core.lastIndex - 2)
+        leader.step(.tick)
+        #expect(leader.core.configuration.voters.contains(server(4)))
+    }
+
+    @Test("R48: a command whose answer a snapshot swallowed is given up, later ones are not")
+    func swallowedAnswers() {
+        var answers = Answers<Int>()
+        for index in 2...4 {
+            guard case .later = answers.committed(Token(index), at: position(LogIndex(index), 1), applied: 1) else {
+                Issue.record("nothing is applied yet")
+                return
+            }
+        }
+        #expect(answers.abandon(upTo: 3) == [2, 3])
+        #expect(answers.applied(position(4, 1), 7, keeps: false) == 4)
+    }
+}
