@@ -158,13 +158,13 @@ extension SmallWorld {
         }
 
         private mutating func ask(_ server: Int, _ summary: LocalSteps.Summary, _ history: History) throws(Found) {
-            if Int(history.readFloors.count) < options.reads, summary.knowsLeader {
+            guard summary.role == .leader else { return }
+            if Int(history.readFloors.count) < options.reads {
                 let number = UInt32(history.readFloors.count + 1)
                 try attempt(server, Action(kind: .read, argument: number)) {
                     $0.readFloors.append(UInt64($0.committed.count))
                 }
             }
-            guard summary.role == .leader else { return }
             if Int(history.proposals) < options.proposals {
                 let number = UInt32(history.proposals + 1)
                 try attempt(server, Action(kind: .propose, argument: number)) { $0.proposals += 1 }

@@ -18,7 +18,6 @@ extension SmallWorld {
         /// What the search reads most of a server's state.
         struct Summary {
             var role: Core.Role
-            var knowsLeader: Bool
             var pendingWrites: UInt32
             /// Writes that a crash may lose.
             var losableWrites: UInt32
@@ -106,7 +105,6 @@ extension SmallWorld {
                 summaries.append(
                     Summary(
                         role: node.core.role,
-                        knowsLeader: node.core.leaderID != nil,
                         pendingWrites: UInt32(node.pending.count),
                         losableWrites: UInt32(node.pending.count + node.unsynced.count),
                         log: logs.number(of: node.memory.entries.map(\.position)),

@@ -9,7 +9,7 @@
 /// - time: an election timeout at any server, a heartbeat, a leader that has lost touch with its followers. Raft's safety must not hang on
 ///   timing, so timers fire whenever the search likes (`Core.elapse`).
 /// - the oldest write of a server becomes durable, and what waited for it leaves.
-/// - a request: a command or a membership change at a leader, a read at whoever knows one.
+/// - a request: at a leader: a command, a read, a membership change, a transfer.
 /// - a crash with a restart from disk, with any number of the writes under way lost. The state machine is as volatile as the process; it
 ///   is built again from the log.
 ///
@@ -49,7 +49,8 @@ package enum SmallWorld {
         package var terms = 2
         /// Commands that clients send.
         package var proposals = 1
-        /// Reads that clients ask for.
+        /// Reads that clients ask a leader for. A follower's request for a read index may be repeated without end, each time with a round of
+        /// its own; the simulator has those.
         package var reads = 0
         /// Orders to hand leadership over, each to the best follower.
         package var transfers = 0
