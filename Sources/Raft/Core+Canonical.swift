@@ -2,8 +2,9 @@ internal import DequeModule
 
 /// For programs that explore schedules: two cores that differ only in chance, absolute time or numbering become equal.
 ///
-/// Raft is safe under any timing, so an explorer lets time stand still and chooses itself when a timer fires. The clock of an explored
-/// core always shows the same tick: everything happened "just now", except what ``elapse(_:)`` moves into the past for one step.
+/// Raft is safe under any timing, so an explorer lets time stand still and chooses itself when a timer fires. The
+/// clock of an explored core always shows the same tick: everything happened "just now", except what ``elapse(_:)``
+/// moves into the past for one step.
 extension Core {
     /// What time can bring about at a server.
     package enum Timer: Hashable, Sendable {
@@ -32,14 +33,16 @@ extension Core {
         }
     }
 
-    /// Takes chance, absolute time and what will not be read again out of the state. To be called after each step of an exploration and
-    /// before the first.
+    /// Takes chance, absolute time and what will not be read again out of the state. To be called after each step of
+    /// an exploration and before the first.
     ///
-    /// - Time: everything happened just now, but for probes, which were sent so long ago that any sign of life repeats them.
-    /// - Chance: drawn anew from identity, term and log length, so that the sessions of a leader's dealings stay distinct within its
-    ///   term (R28), for each begins at another length of the log.
+    /// - Time: everything happened just now, but for probes, which were sent so long ago that any sign of life
+    ///   repeats them.
+    /// - Chance: drawn anew from identity, term and log length, so that the sessions of a leader's dealings stay
+    ///   distinct within its term (R28), for each begins at another length of the log.
     /// - Writes are counted from the last durable one. Answers the number to subtract from what is kept outside.
-    /// - What only leaders or candidates read is cleared elsewhere, and the session that only snapshots are answered with.
+    /// - What only leaders or candidates read is cleared elsewhere, and the session that only snapshots are answered
+    ///   with.
     ///
     /// Must not be used where snapshots are received.
     package mutating func canonicalize() -> WriteSequence {

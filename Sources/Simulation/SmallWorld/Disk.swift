@@ -1,7 +1,8 @@
 internal import Raft
 
 extension SmallWorld {
-    /// A log from index 1 on, together with the hard state: what a disk holds, or what it will hold when all is written.
+    /// A log from index 1 on, together with the hard state: what a disk holds, or what it will hold when all is
+    /// written.
     struct Disk: Hashable {
         var hardState = HardState()
         var entries: [Entry] = []
@@ -10,7 +11,8 @@ extension SmallWorld {
             index >= 1 && index <= UInt64(entries.count) ? entries[Int(index) - 1] : nil
         }
 
-        /// Carries a write out. Terms never go back and a vote never changes within its term; a gap in the log is the core's mistake.
+        /// Carries a write out. Terms never go back and a vote never changes within its term; a gap in the log is the
+        /// core's mistake.
         mutating func carryOut(_ write: StorageWrite) throws(Broken) {
             guard write.replaceLog == nil, write.trimTo == nil else {
                 throw Broken("a write about snapshots, of which there are none")

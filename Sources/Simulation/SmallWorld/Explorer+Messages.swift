@@ -35,9 +35,10 @@ extension SmallWorld.Explorer {
         next[2 * server + 1] = number
     }
 
-    /// Lets every server of the next world say what it can say without changing, until there is nothing new: where messages stay
-    /// forever, more of them only allow more, so the world before can do nothing that the world after cannot. In the current world
-    /// everything was said; so only those have news who changed or hear some, unless `all` may.
+    /// Lets every server of the next world say what it can say without changing, until there is nothing new: where
+    /// messages stay forever, more of them only allow more, so the world before can do nothing that the world after
+    /// cannot. In the current world everything was said; so only those have news who changed or hear some, unless
+    /// `all` may.
     mutating func saturate(all: Bool = false) {
         var waiting: UInt32 = 0
         for server in 0..<options.servers {
@@ -87,11 +88,12 @@ extension SmallWorld.Explorer {
         return set
     }
 
-    /// What may happen at any time, and at no cost, to a server in `state` with `inbox` on its way to it: a range of ``moveList``.
+    /// What may happen at any time, and at no cost, to a server in `state` with `inbox` on its way to it: a range of
+    /// ``moveList``.
     ///
-    /// What has no effect is left out. A message that would only be used up is one: the world behind it has fewer messages than the
-    /// one before and nothing else, and no message need arrive. Where worlds are saturated, all that was said is on its way already, so
-    /// that what changes no server changes nothing.
+    /// What has no effect is left out. A message that would only be used up is one: the world behind it has fewer
+    /// messages than the one before and nothing else, and no message need arrive. Where worlds are saturated, all
+    /// that was said is on its way already, so that what changes no server changes nothing.
     mutating func moves(_ state: UInt32, _ inbox: UInt32) -> (first: Int, end: Int) {
         if let known = moveRanges[state, inbox] { return (moveStarts[Int(known)], moveStarts[Int(known) + 1]) }
         for action in actions(state, inbox) {

@@ -1,6 +1,7 @@
 /// The way to a broken promise.
 extension SmallWorld.Explorer {
-    /// Something on the way. A silent event changes nothing but what is on its way; it is told where a later one needs its messages.
+    /// Something on the way. A silent event changes nothing but what is on its way; it is told where a later one
+    /// needs its messages.
     private struct PathEvent {
         var server: Int
         var action: Action
@@ -64,8 +65,8 @@ extension SmallWorld.Explorer {
         let lines = path.told.enumerated().map { number, event in
             let text = SmallWorld.Transcript.describe(event.action, at: event.server + 1, local)
             guard let after = event.after, !event.isSilent else { return "\(number + 1). \(text)" }
-            return
-                "\(number + 1). \(text)\n      s\(event.server + 1): \(SmallWorld.Transcript.describe(local.nodes[after]))"
+            let state = SmallWorld.Transcript.describe(local.nodes[after])
+            return "\(number + 1). \(text)\n      s\(event.server + 1): \(state)"
         }
         return SmallWorld.Violation(description: end.broken.description, path: lines)
     }

@@ -37,15 +37,15 @@ extension SmallWorld.Explorer {
             let last = zip(left.entries, right.entries).map { $0.term == $1.term }.lastIndex(of: true) ?? -1
             if let differing = isSame.firstIndex(of: false), differing <= last {
                 throw Broken(
-                    "the logs of s\(server + 1) and s\(other + 1) agree at index \(last + 1), but not at \(differing + 1)"
+                    "the logs of s\(server + 1) and s\(other + 1) agree at \(last + 1), but not at \(differing + 1)"
                 )
             }
             matching[log, otherLog] = 1
         }
     }
 
-    /// What `server` is the first to commit is durable on a quorum and known to all leaders of later terms, and nobody was told that
-    /// it never would be.
+    /// What `server` is the first to commit is durable on a quorum and known to all leaders of later terms, and
+    /// nobody was told that it never would be.
     private func checkCommit(behind known: Int, by server: Int) throws(Broken) {
         let history = histories[next[historySlot]]
         let node = local.nodes[next[2 * server]]

@@ -1,8 +1,8 @@
 internal import Raft
 
 extension SmallWorld {
-    /// The search itself. A world is a row of numbers: for each server its state and the set of messages on their way to it, and at the end
-    /// the history.
+    /// The search itself. A world is a row of numbers: for each server its state and the set of messages on their way
+    /// to it, and at the end the history.
     struct Explorer {
         let options: Options
         var local: LocalSteps
@@ -13,7 +13,8 @@ extension SmallWorld {
         var inserted = PairTable()
         var removed = PairTable()
         var pruned = PairTable()
-        /// What a server in some state can say, without any change of its own, when it has been sent some set of messages.
+        /// What a server in some state can say, without any change of its own, when it has been sent some set of
+        /// messages.
         var sayings = PairTable()
         /// For each saying, a set of messages for each receiver.
         var sayingSets: [[UInt32]] = []
@@ -145,7 +146,8 @@ extension SmallWorld {
             }
         }
 
-        /// Takes a move that costs nothing, or a message's arrival: once where messages are used up, and again as a duplicate.
+        /// Takes a move that costs nothing, or a message's arrival: once where messages are used up, and again as a
+        /// duplicate.
         private mutating func follow(_ server: Int, _ action: Action, _ position: Int, _ history: History) throws(Found)
         {
             guard action.kind == .deliver, let duplications = options.duplications else {
@@ -203,7 +205,8 @@ extension SmallWorld {
             if let broken = local.results[position].broken {
                 throw Found(server: server, action: action, broken: broken)
             }
-            // Beyond the bounds, a request that changes nothing, or no effect at all but on what is on its way: see ``moves(_:_:)``.
+            // Beyond the bounds, a request that changes nothing, or no effect at all but on what is on its way: see
+            // ``moves(_:_:)``.
             guard let after = local.results[position].node, !local.results[position].isRefused else { return }
             let sentCount = local.results[position].sent.count
             if after == before, sentCount == 0 || isSaturated, count == nil { return }

@@ -71,8 +71,9 @@ struct PairTable {
     }
 }
 
-/// All worlds found, each a fixed number of 32-bit words and the place of the world it was found from, in the order of discovery. The
-/// table is the queue of the search as well: what lies behind the world being expanded is its frontier.
+/// All worlds found, each a fixed number of 32-bit words and the place of the world it was found from, in the order
+/// of discovery. The table is the queue of the search as well: what lies behind the world being expanded is its
+/// frontier.
 struct StateTable {
     let width: Int
     private(set) var count = 0

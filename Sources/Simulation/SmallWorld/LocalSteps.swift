@@ -22,7 +22,8 @@ extension SmallWorld {
             /// Writes that a crash may lose.
             var losableWrites: UInt32
             var log: UInt32
-            /// Servers of one kind have the same messages that can do nothing any more, see ``LocalSteps/isDead(_:at:)``.
+            /// Servers of one kind have the same messages that can do nothing any more, see
+            /// ``LocalSteps/isDead(_:at:)``.
             var kind: UInt32
         }
 
@@ -176,11 +177,12 @@ extension SmallWorld {
             }
         }
 
-        /// Whether `message` can never again do anything at a server of this kind, whatever happens to it. Worlds that differ in dead
-        /// messages only are one.
+        /// Whether `message` can never again do anything at a server of this kind, whatever happens to it. Worlds
+        /// that differ in dead messages only are one.
         ///
-        /// A server that has left a term durably does not come back to it, and it campaigns in each term once; so answers to a campaign or
-        /// to a leadership that is over do nothing. Requests always get an answer and never die.
+        /// A server that has left a term durably does not come back to it, and it campaigns in each term once; so
+        /// answers to a campaign or to a leadership that is over do nothing. Requests always get an answer and never
+        /// die.
         func isDead(_ message: UInt32, at kindNumber: UInt32) -> Bool {
             let kind = kinds[kindNumber]
             let message = messages[message]

@@ -12,14 +12,16 @@ extension SmallWorld {
         var pending: [StorageWrite] = []
         var deferred: [DeferredMessage] = []
 
-        /// What would be left after a power cut, and the writes that only seem to be durable: a lying disk alone has these.
+        /// What would be left after a power cut, and the writes that only seem to be durable: a lying disk alone has
+        /// these.
         var platter: Disk?
         var unsynced: [StorageWrite] = []
 
         /// Requests of this life that have no outcome yet, and those of all lives that were rejected; one bit each.
         var openTokens: UInt64 = 0
         var rejectedTokens: UInt64 = 0
-        /// Counts the lives where reads are asked for: what answers a read of an earlier life must not answer one of this.
+        /// Counts the lives where reads are asked for: what answers a read of an earlier life must not answer one of
+        /// this.
         var life: UInt8 = 0
         /// The last vote that left this server, in any life.
         var promise = HardState()
@@ -77,8 +79,8 @@ extension SmallWorld {
 extension SmallWorld.Node {
     typealias Broken = SmallWorld.Broken
 
-    /// Feeds `events` to the core and does what it asks for: writes and deferred messages queue up, what is committed is applied at once,
-    /// and writes beyond the bound are waited for.
+    /// Feeds `events` to the core and does what it asks for: writes and deferred messages queue up, what is committed
+    /// is applied at once, and writes beyond the bound are waited for.
     mutating func step(
         _ event: Event,
         within options: SmallWorld.Options,

@@ -45,7 +45,8 @@ extension SmallWorld {
                 "vote? log ends at \(request.last)" + (request.isTransfer ? ", on the leader's order" : "")
             case .voteResponse(let granted): granted ? "vote granted" : "vote refused"
             case .append(let append):
-                "append behind \(append.previous) [\(append.entries.map(describe).joined(separator: " "))] commit \(append.commit)"
+                "append behind \(append.previous) [\(append.entries.map(describe).joined(separator: " "))]"
+                    + " commit \(append.commit)"
             case .appendResponse(let response):
                 switch response.result {
                 case .accepted(let match): "append accepted up to \(match)"
