@@ -67,7 +67,7 @@ struct Climate: Hashable, Sendable {
         batching = one(of: [0, 0, 200, 2_000])
         sync = one(of: [50, 500, 4_000])
         syncSpread = one(of: [50, 1_000, 20_000])
-        thinking = one(of: [20_000, 100_000, 400_000])
+        thinking = one(of: [20_000, 100_000, 400_000, 2_000_000])
         clientTimeout = one(of: [300_000, 1_000_000])
         reads = one(of: [200, 500, 700])
         strays = one(of: [50, 300, 1_000])

@@ -12,6 +12,7 @@ package enum FaultClass: String, Hashable, Sendable, CaseIterable {
     case transfers
     case snapshots
     case clocks
+    case bursts
 }
 
 /// Something that happens to the world at a moment.
@@ -62,6 +63,8 @@ enum Fault: Hashable, Sendable {
     case snapshot(Int)
     /// A server's clock runs at this many thousandths of the true pace from now on.
     case clock(Int, pace: UInt64)
+    /// Many commands come at once, to a server that is cut off at the same moment when `isolation` is not 0.
+    case burst(Victim, count: Int, isolation: UInt64)
 
     var kind: FaultClass {
         switch self {
@@ -75,6 +78,7 @@ enum Fault: Hashable, Sendable {
         case .transfer: .transfers
         case .snapshot: .snapshots
         case .clock: .clocks
+        case .burst: .bursts
         }
     }
 }
@@ -94,7 +98,7 @@ struct FaultPlanner {
 
     mutating func plan(length: UInt64, options: SimulationOptions) -> [PlannedFault] {
         // Some worlds are calm, some are a storm; in some only few classes occur, but those often.
-        let gap = [300_000, 600_000, 1_200_000, 3_000_000][random.pick(4)] as UInt64
+        let gap = [100_000, 250_000, 500_000, 1_000_000, 3_000_000][random.pick(5)] as UInt64
         var weights: [(FaultClass, Double)] = []
         for (kind, weight) in Self.weights {
             let here = random.chance(700) ? 1.0 : 0.0
@@ -122,7 +126,7 @@ struct FaultPlanner {
 
     private static let weights: [(FaultClass, Double)] = [
         (.crashes, 5), (.pauses, 4), (.disks, 3), (.partitions, 6), (.storms, 1), (.wipes, 1), (.membership, 4),
-        (.transfers, 2), (.snapshots, 2), (.clocks, 0.5),
+        (.transfers, 2), (.snapshots, 2), (.clocks, 0.5), (.bursts, 2),
     ]
 
     private mutating func slot() -> Int { random.pick(servers) }
@@ -150,6 +154,8 @@ struct FaultPlanner {
         case .transfers: .transfer(to: random.chance(500) ? nil : slot())
         case .snapshots: .snapshot(slot())
         case .clocks: .clock(slot(), pace: 700 + random.upTo(700))
+        case .bursts:
+            .burst(victim(), count: 1 + random.pick(30), isolation: random.chance(700) ? election + time() : 0)
         }
     }
 

@@ -74,11 +74,11 @@ package struct Invariants: Sendable {
         if let base = write.replaceLog { previous = base.position }
         if let first = write.truncateFrom {
             let commit = seen[server.id].map { $0.life == server.life ? $0.commit : 0 } ?? 0
-            try demand(first > commit, "\(server.id) truncates from \(first), commit \(commit) (R24)")
+            try demand(first > commit, "server \(server.id.rawValue) truncates from \(first), commit \(commit) (R24)")
         }
         if let first = write.append.first {
             guard let term = first.index == previous.index + 1 ? previous.term : log.term(at: first.index - 1) else {
-                throw Broken("\(server.id) appends \(first.position) behind a gap (R25)")
+                throw Broken("server \(server.id.rawValue) appends \(first.position) behind a gap (R25)")
             }
             previous = LogPosition(index: first.index - 1, term: term)
         }
@@ -114,27 +114,30 @@ package struct Invariants: Sendable {
         case .voteRequest:
             try demand(
                 stored.term > term || stored.vote == server.id,
-                "\(server.id) asks for votes before its own is durable (R2)"
+                "server \(server.id.rawValue) asks for votes before its own is durable (R2)"
             )
         case .voteResponse(granted: true):
             try demand(
                 stored.term > term || stored.vote == message.to,
-                "\(server.id) grants a vote that is not durable (R2)"
+                "server \(server.id.rawValue) grants a vote that is not durable (R2)"
             )
             let ballot = Ballot(voter: server.id, term: term)
-            try demand(ballots[ballot] ?? message.to == message.to, "\(server.id) votes twice in term \(term)")
+            try demand(
+                ballots[ballot] ?? message.to == message.to,
+                "server \(server.id.rawValue) votes twice in term \(term)"
+            )
             ballots[ballot] = message.to
         case .appendResponse(let response):
             guard case .accepted(let match) = response.result, server.core?.term == term else { break }
             try demand(
                 server.durableLog.lastIndex >= match,
-                "\(server.id) acknowledges \(match), its disk ends at \(server.durableLog.last) (R2)"
+                "server \(server.id.rawValue) acknowledges \(match), its disk ends at \(server.durableLog.last) (R2)"
             )
         default: break
         }
         try demand(
             stored.term >= term,
-            "\(server.id) sends a message of term \(term), its disk holds \(stored.term) (R2)"
+            "server \(server.id.rawValue) sends a message of term \(term), its disk holds \(stored.term) (R2)"
         )
     }
 
@@ -148,16 +151,22 @@ package struct Invariants: Sendable {
             last = Seen(life: server.life)
             try demand(
                 core.term >= server.durableLog.hardState.term,
-                "\(server.id) starts in a term before its disk's"
+                "server \(server.id.rawValue) starts in a term before its disk's"
             )
         }
-        try demand(core.term >= last.term, "the term of \(server.id) goes back")
-        try demand(core.commitIndex >= last.commit, "the commit index of \(server.id) goes back")
-        try demand(core.appliedIndex >= last.applied, "the applied index of \(server.id) goes back")
-        try demand(core.appliedIndex <= core.commitIndex, "\(server.id) applied beyond its commit index")
-        try demand(core.commitIndex <= core.lastIndex, "\(server.id) committed beyond its log")
+        try demand(core.term >= last.term, "the term of server \(server.id.rawValue) goes back")
+        try demand(core.commitIndex >= last.commit, "the commit index of server \(server.id.rawValue) goes back")
+        try demand(core.appliedIndex >= last.applied, "the applied index of server \(server.id.rawValue) goes back")
+        try demand(
+            core.appliedIndex <= core.commitIndex,
+            "server \(server.id.rawValue) applied beyond its commit index"
+        )
+        try demand(core.commitIndex <= core.lastIndex, "server \(server.id.rawValue) committed beyond its log")
         if !core.isRestoring {
-            try demand(core.firstIndex <= core.appliedIndex + 1, "\(server.id) trimmed beyond what it applied (R8)")
+            try demand(
+                core.firstIndex <= core.appliedIndex + 1,
+                "server \(server.id.rawValue) trimmed beyond what it applied (R8)"
+            )
         }
         try checkLog(core, server)
         try checkLeader(core, server)
@@ -172,15 +181,24 @@ package struct Invariants: Sendable {
 
     private func checkLog(_ core: Core, _ server: some ObservedServer) throws(Broken) {
         let written = server.writtenLog
-        try demand(core.last == written.last, "the log of \(server.id) ends elsewhere than its writes")
-        try demand(core.firstIndex == written.base.position.index + 1, "the log of \(server.id) begins elsewhere")
-        try demand(core.term >= core.last.term, "the term of \(server.id) is before its last entry's (R3)")
-        try demand(core.hardState == written.hardState, "\(server.id) changed its hard state without a write")
+        try demand(core.last == written.last, "the log of server \(server.id.rawValue) ends elsewhere than its writes")
+        try demand(
+            core.firstIndex == written.base.position.index + 1,
+            "the log of server \(server.id.rawValue) begins elsewhere"
+        )
+        try demand(
+            core.term >= core.last.term,
+            "the term of server \(server.id.rawValue) is before its last entry's (R3)"
+        )
+        try demand(
+            core.hardState == written.hardState,
+            "server \(server.id.rawValue) changed its hard state without a write"
+        )
         let stable = core.stableIndex
         if stable >= core.firstIndex {
             try demand(
                 server.durableLog.term(at: stable) == core.term(at: stable),
-                "\(server.id) takes \(stable) for stable, its disk does not (R9)"
+                "server \(server.id.rawValue) takes \(stable) for stable, its disk does not (R9)"
             )
         }
         guard core.isLeader else { return }
@@ -193,7 +211,7 @@ package struct Invariants: Sendable {
     private mutating func checkLeader(_ core: Core, _ server: some ObservedServer) throws(Broken) {
         guard core.isLeader, leaders[core.term] != server.id else { return }
         if let other = leaders[core.term] {
-            throw Broken("term \(core.term) has two leaders: \(server.id) and \(other)")
+            throw Broken("term \(core.term) has two leaders: \(server.id.rawValue) and \(other.rawValue)")
         }
         leaders[core.term] = server.id
         // Leader completeness: every entry committed in an earlier term stands in its log.
@@ -203,10 +221,13 @@ package struct Invariants: Sendable {
             let entry = committed[position]
             try demand(
                 core.term(at: entry.index) == entry.term,
-                "leader \(server.id) of term \(core.term) lacks committed \(entry.position) (leader completeness)"
+                "leader server \(server.id.rawValue) of term \(core.term) lacks committed \(entry.position) (leader completeness)"
             )
         }
-        try demand(base.index <= highestCommit, "leader \(server.id) begins its log beyond what is committed")
+        try demand(
+            base.index <= highestCommit,
+            "leader server \(server.id.rawValue) begins its log beyond what is committed"
+        )
     }
 
     private mutating func checkCommit<Server: ObservedServer>(
@@ -219,7 +240,10 @@ package struct Invariants: Sendable {
         guard core.commitIndex > old else { return }
         if core.commitIndex > highestCommit {
             // A leader may commit and stand down in one step.
-            try demand(last.isLeader, "\(server.id) commits \(core.commitIndex) before any leader did (R22)")
+            try demand(
+                last.isLeader,
+                "server \(server.id.rawValue) commits \(core.commitIndex) before any leader did (R22)"
+            )
             let position = LogPosition(index: core.commitIndex, term: last.term)
             try demand(
                 core.term(at: position.index) == position.term,
@@ -239,7 +263,10 @@ package struct Invariants: Sendable {
         for index in (old + 1)...core.commitIndex {
             guard let entry = written.entry(at: index) else { continue }  // below an installed snapshot
             if index <= highestCommit {
-                try demand(committed[Int(index) - 1] == entry, "\(server.id) commits another entry at \(index)")
+                try demand(
+                    committed[Int(index) - 1] == entry,
+                    "server \(server.id.rawValue) commits another entry at \(index)"
+                )
             } else {
                 committed.append(entry)
                 committedIn.append(last.term)
@@ -248,8 +275,14 @@ package struct Invariants: Sendable {
         }
         let base = core.base.position
         if base.index > old, base.index > 0 {
-            try demand(base.index <= highestCommit, "\(server.id) installed \(base), which is not committed")
-            try demand(committed[Int(base.index) - 1].term == base.term, "\(server.id) installed a foreign \(base)")
+            try demand(
+                base.index <= highestCommit,
+                "server \(server.id.rawValue) installed \(base), which is not committed"
+            )
+            try demand(
+                committed[Int(base.index) - 1].term == base.term,
+                "server \(server.id.rawValue) installed a foreign \(base)"
+            )
         }
     }
 
@@ -275,8 +308,14 @@ package struct Invariants: Sendable {
 
     /// The state machine applies `entry`: everybody applies the same one at the same place.
     package func check(applied entry: Entry, by server: some ObservedServer) throws(Broken) {
-        try demand(entry.index <= highestCommit, "\(server.id) applies \(entry.position), which is not committed")
-        try demand(committed[Int(entry.index) - 1] == entry, "\(server.id) applies a foreign \(entry.position)")
+        try demand(
+            entry.index <= highestCommit,
+            "server \(server.id.rawValue) applies \(entry.position), which is not committed"
+        )
+        try demand(
+            committed[Int(entry.index) - 1] == entry,
+            "server \(server.id.rawValue) applies a foreign \(entry.position)"
+        )
     }
 
     /// The configuration in force at a committed index, as the committed entries tell it; `initial` where none does.
@@ -293,10 +332,13 @@ package struct Invariants: Sendable {
         of server: some ObservedServer,
         initial: Configuration = .empty
     ) throws(Broken) {
-        try demand(base.position.index <= highestCommit, "\(server.id) has a snapshot of what is not committed")
+        try demand(
+            base.position.index <= highestCommit,
+            "server \(server.id.rawValue) has a snapshot of what is not committed"
+        )
         try demand(
             base.configuration == configuration(at: base.position.index, initial: initial),
-            "\(server.id) has a snapshot at \(base.position) with a configuration that was not in force there"
+            "server \(server.id.rawValue) has a snapshot at \(base.position) with a configuration that was not in force there"
         )
     }
 }

@@ -30,6 +30,10 @@ struct ClientOperation: Sendable {
         case command(RegisterCommand.Kind)
     }
 
+    /// The client of what came in a burst.
+    static let nobody = -1
+
+    /// What became of it, as its client may know.
     enum Fate: Hashable, Sendable { case open, answered, rejected, unknown }
 
     var client: Int
@@ -100,7 +104,7 @@ extension World {
         )
         clients[client].operation = number
         statistics.operations += 1
-        trace.note(now) { "client \(client) asks \(server.id.rawValue): #\(number) \(kind) of key \(key)" }
+        trace.note(now) { "client \(client) asks \(server.id.rawValue): #\(number) \(kind), key \(key)" }
         trace.mix(8, UInt64(number), server.id.rawValue)
         agenda.add(.clientTimesOut(client, operation: number), at: now + climate.clientTimeout)
         let token = server.register(.operation(number))
@@ -123,13 +127,38 @@ extension World {
         }
     }
 
+    /// Somebody sends many writes in one go and does not wait for them one by one.
+    func burst(_ count: Int, _ server: SimulatedServer) throws(Broken) {
+        guard server.isUp, !server.isPaused else { return }
+        var proposals: [Proposal] = []
+        for _ in 0..<count {
+            let number = operations.count
+            let key = clientRandom.pick(climate.keys)
+            let command = RegisterCommand(operation: number, key: key, kind: .write(Int64(number)))
+            historyClock += 1
+            operations.append(
+                ClientOperation(
+                    client: ClientOperation.nobody,
+                    key: key,
+                    kind: .command(command.kind),
+                    call: historyClock,
+                    committedAtCall: invariants.highestCommit,
+                    isAfterHealing: false
+                )
+            )
+            proposals.append(Proposal(token: server.register(.operation(number)), command: command.encode()))
+        }
+        statistics.operations += count
+        try post([.propose(proposals)], to: server)
+    }
+
     /// A server answers.
     func end(_ number: Int, _ result: ClientResult, _ server: SimulatedServer) throws(Broken) {
         let client = operations[number].client
         trace.note(now) { "client \(client) hears of #\(number): \(result)" }
         trace.mix(9, UInt64(number), UInt64(server.id.rawValue))
         // A client that gave up hears nothing any more, but what a server says must be true all the same.
-        let isHeard = clients[client].operation == number
+        let isHeard = client == ClientOperation.nobody || clients[client].operation == number
         if isHeard, operations[number].returned == nil {
             historyClock += 1
             operations[number].returned = historyClock
@@ -142,14 +171,15 @@ extension World {
         case .read(let index):
             try demand(
                 server.machine.position.index >= index && index >= operations[number].committedAtCall,
-                "\(server.id) answers a read at \(server.machine.position) for index \(index); "
+                "server \(server.id.rawValue) answers a read at \(server.machine.position) for index \(index); "
                     + "\(operations[number].committedAtCall) was committed when it was asked (R31-R34)"
             )
             operations[number].fate = isHeard ? .answered : .unknown
             operations[number].value = server.machine.values[operations[number].key]
         case .rejected: operations[number].fate = .rejected
         case .unknown: operations[number].fate = .unknown
-        case .done: throw Broken("\(server.id) answers a command as if it were an administrator's request")
+        case .done:
+            throw Broken("server \(server.id.rawValue) answers a command as if it were an administrator's request")
         }
         if isHeard { goOn(client, wasAnswered: operations[number].fate == .answered, operations[number]) }
     }
@@ -160,7 +190,9 @@ extension World {
         let client = operations[number].client
         operations[number].fate = .unknown
         trace.note(now) { "client \(client) loses its connection with #\(number)" }
-        if clients[client].operation == number { goOn(client, wasAnswered: false, operations[number]) }
+        if client != ClientOperation.nobody, clients[client].operation == number {
+            goOn(client, wasAnswered: false, operations[number])
+        }
     }
 
     func timeOut(_ client: Int, operation number: Int) {
@@ -172,6 +204,7 @@ extension World {
     }
 
     private func goOn(_ number: Int, wasAnswered: Bool, _ operation: ClientOperation) {
+        guard number != ClientOperation.nobody else { return }
         clients[number].operation = nil
         if wasAnswered {
             statistics.answered += 1
@@ -193,7 +226,10 @@ extension World {
         if entry.term == position.term, case .command(let bytes) = entry.payload {
             isSame = RegisterCommand(decoding: bytes)?.operation == number
         }
-        try demand(isSame, "\(server.id) takes #\(number) for committed at \(position), where something else stands")
+        try demand(
+            isSame,
+            "server \(server.id.rawValue) takes #\(number) for committed at \(position), where something else stands"
+        )
     }
 
     /// After the run: no command was executed twice, none that was rejected was executed at all, and every key's history is linearizable.
@@ -247,6 +283,17 @@ extension World {
         case .notLinearizable:
             throw Broken("the history of key \(key) is not linearizable")
         case .undecided: statistics.undecided += 1
+        }
+    }
+}
+
+extension ClientOperation.Kind: CustomStringConvertible {
+    var description: String {
+        switch self {
+        case .read: "read"
+        case .command(.write(let value)): "write \(value)"
+        case .command(.compareAndSet(let expected, let new)):
+            "\(new) if it is \(expected.map(String.init) ?? "nothing")"
         }
     }
 }

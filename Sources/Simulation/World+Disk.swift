@@ -20,7 +20,10 @@ extension World {
         statistics.syncs += 1
         let group = server.pendingWrites.prefix(server.syncing)
         if options.brokenDisk == .lies, server.disk.platter == nil { server.disk.platter = server.disk.log }
-        for write in group { try server.disk.log.carryOut(write) }
+        for write in group {
+            try checkTrim(write, server)
+            try server.disk.log.carryOut(write)
+        }
         if options.brokenDisk == .lies, diskRandom.chance(500) { server.disk.platter = server.disk.log }
         let sequence = group[group.endIndex - 1].sequence
         server.pendingWrites.removeFirst(server.syncing)
@@ -28,6 +31,17 @@ extension World {
         trace.mix(6, server.id.rawValue, sequence)
         trace.note(now) { "\(server.id.rawValue) has write \(sequence) durable" }
         try step(server, [.persisted(upTo: sequence)])
+    }
+
+    /// R8: what is trimmed away is held by a durable snapshot, and by the durable state.
+    private func checkTrim(_ write: StorageWrite, _ server: SimulatedServer) throws(Broken) {
+        guard let position = write.trimTo?.position else { return }
+        let snapshot = server.disk.snapshots.last?.base.position.index ?? 0
+        let state = server.disk.machine.position.index
+        try demand(
+            position.index <= min(snapshot, state),
+            "server \(server.id.rawValue) trims its log to \(position), its durable snapshot stands at \(snapshot), its state at \(state) (R8)"
+        )
     }
 
     /// What a disk that breaks its word does when the power goes; the others lose nothing that they reported.
@@ -39,14 +53,16 @@ extension World {
             server.disk.log = platter
             guard before != (platter.last, platter.hardState, platter.base), options.auditsDisks else { return }
             throw Broken(
-                "the disk of \(server.id) lies: it reported \(before.0), term \(before.1.term) as durable, and after the crash it "
+                "the disk of server \(server.id.rawValue) lies: it reported \(before.0), term \(before.1.term) as durable, and after the crash it "
                     + "holds \(platter.last), term \(platter.hardState.term)"
             )
         case .losesVotes:
             guard let vote = server.disk.log.hardState.vote else { return }
             server.disk.log.hardState.vote = nil
             guard options.auditsDisks else { return }
-            throw Broken("the disk of \(server.id) lost a vote for \(vote) that it reported as durable")
+            throw Broken(
+                "the disk of server \(server.id.rawValue) lost a vote for \(vote.rawValue) that it reported as durable"
+            )
         case nil: break
         }
     }
@@ -135,7 +151,9 @@ extension World {
 
     private func finishRestore(_ base: LogBase, _ server: SimulatedServer) throws(Broken) {
         guard let snapshot = server.disk.snapshots.first(where: { $0.base.position == base.position }) else {
-            throw Broken("the snapshot at \(base.position) that \(server.id) is to load is not there any more")
+            throw Broken(
+                "the snapshot at \(base.position) that server \(server.id.rawValue) is to load is not there any more"
+            )
         }
         server.restoring = nil
         server.machine = snapshot.machine
@@ -151,11 +169,11 @@ extension World {
         let index = Int(server.machine.position.index)
         try demand(
             index < digests.count && digests[index] == server.machine.digest,
-            "the state that \(server.id) loaded at \(server.machine.position) is not what others had there"
+            "the state that server \(server.id.rawValue) loaded at \(server.machine.position) is not what others had there"
         )
         try demand(
             server.disk.log.base.position.index >= server.machine.position.index,
-            "\(server.id) loads a snapshot at \(server.machine.position) before its log begins there (R8)"
+            "server \(server.id.rawValue) loads a snapshot at \(server.machine.position) before its log begins there (R8)"
         )
     }
 }

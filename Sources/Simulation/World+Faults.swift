@@ -31,6 +31,10 @@ extension World {
         case .changeMembership(let choice): try changeMembership(choice)
         case .transfer(let slot): try transferLeadership(to: slot)
         case .snapshot(let slot): try act(server(inSlot: slot)) { $0.requestSnapshot(into: &$1) }
+        case .burst(let victim, let count, let isolation):
+            let server = find(victim)
+            if isolation > 0 { cutNetwork(.isolate(.slot(server.slot), time: isolation), number) }
+            try burst(count, server)
         case .clock(let slot, let pace): server(inSlot: slot).tickLength = climate.tick * 1000 / pace
         }
     }
@@ -64,7 +68,7 @@ extension World {
         let isSilent =
             actions.writes.isEmpty && actions.messages.isEmpty && actions.outcomes.isEmpty && actions.apply.isEmpty
             && actions.fetches.isEmpty
-        try demand(actions.halt != nil && isSilent, "\(server.id) goes on after its disk failed (R6)")
+        try demand(actions.halt != nil && isSilent, "server \(server.id.rawValue) goes on after its disk failed (R6)")
         try crash(server, down: down, losesPower: false)
     }
 

@@ -44,7 +44,9 @@ extension World {
         if server.disk.machine.position.index < log.base.position.index {
             let base = log.base.position
             guard let snapshot = server.disk.snapshots.first(where: { $0.base.position == base }) else {
-                throw Broken("the log of \(server.id) begins at \(base), and no snapshot is there to load (R8)")
+                throw Broken(
+                    "the log of server \(server.id.rawValue) begins at \(base), and no snapshot is there to load (R8)"
+                )
             }
             server.disk.machine = snapshot.machine
             server.disk.machine.unflushedBytes = 0
@@ -54,7 +56,7 @@ extension World {
         let position = server.machine.position
         try demand(
             log.term(at: position.index) == position.term || position.index == log.base.position.index,
-            "the state of \(server.id) stands at \(position), its log ends at \(log.last): they do not belong together (R7)"
+            "the state of server \(server.id.rawValue) stands at \(position), its log ends at \(log.last): they do not belong together (R7)"
         )
     }
 
@@ -181,7 +183,7 @@ extension World {
     }
 
     private func perform(_ actions: Driver.Actions, _ server: SimulatedServer) throws(Broken) {
-        if let halt = actions.halt { throw Broken("\(server.id) halts: \(halt)") }
+        if let halt = actions.halt { throw Broken("server \(server.id.rawValue) halts: \(halt)") }
         for write in actions.writes {
             guard try survives(server) else { return }
             submit(write, server)
@@ -221,7 +223,7 @@ extension World {
             try invariants.check(applied: entry, by: server)
             try demand(
                 entry.index == server.machine.position.index + 1,
-                "\(server.id) applies \(entry.position) behind \(server.machine.position)"
+                "server \(server.id.rawValue) applies \(entry.position) behind \(server.machine.position)"
             )
             bytes += entry.size
             let output = server.machine.apply(entry)
@@ -243,7 +245,7 @@ extension World {
         if digests[index] == 0 { digests[index] = server.machine.digest }
         try demand(
             digests[index] == server.machine.digest,
-            "the state of \(server.id) at \(server.machine.position) differs from that of another server"
+            "the state of server \(server.id.rawValue) at \(server.machine.position) differs from that of another server"
         )
     }
 
@@ -251,7 +253,7 @@ extension World {
 
     private func settle(_ outcome: Outcome, _ server: SimulatedServer) throws(Broken) {
         guard outcome.token != Driver.internalToken else { return }
-        try demand(server.waiters[outcome.token] != nil, "\(server.id): a second outcome, \(outcome)")
+        try demand(server.waiters[outcome.token] != nil, "server \(server.id.rawValue): a second outcome, \(outcome)")
         switch outcome {
         case .committed(let token, let position):
             try checkCommitted(token, at: position, server)
