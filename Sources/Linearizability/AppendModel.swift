@@ -107,6 +107,8 @@ package struct AppendModel<Element: Hashable & Sendable>: Model {
         return false
     }
 
+    package func mustStem(_ action: Action, from source: Action) -> Bool { false }
+
     package func mayDepend(_ action: Action, on earlier: Action) -> Bool {
         guard case .read(let shown) = action else { return false }
         switch earlier {

@@ -148,7 +148,7 @@ extension History {
             isSettled = true
             for index in range where !isKept[index] {
                 let isNeeded = operations.indices.contains {
-                    isKept[$0] && $0 != index && model.mayDepend(operations[$0].action, on: operations[index].action)
+                    isKept[$0] && $0 != index && needs($0, index, isKept)
                 }
                 if isNeeded {
                     isKept[index] = true
@@ -159,5 +159,21 @@ extension History {
         var result = self
         result.operations = operations.indices.filter { isKept[$0] }.map { operations[$0] }
         return result
+    }
+
+    /// Whether an operation may owe it to another that it fits, and to none that is kept instead: the one whose very version it names, or one
+    /// that made the same between the two.
+    private func needs(_ place: Int, _ source: Int, _ isKept: [Bool]) -> Bool {
+        let (operation, earlier) = (operations[place], operations[source])
+        guard model.mayDepend(operation.action, on: earlier.action) else { return false }
+        return !operations.indices.contains { index in
+            guard isKept[index], index != source, index != place, let returned = operations[index].returned else {
+                return false
+            }
+            let other = operations[index]
+            if model.mustStem(operation.action, from: other.action) { return true }
+            guard let end = earlier.returned, end < other.call, returned < operation.call else { return false }
+            return model.mayChangeState(other.action) && model.mayDepend(operation.action, on: other.action)
+        }
     }
 }

@@ -80,15 +80,7 @@ extension KeyValueModel {
     }
 
     private static func predecessors(_ actions: some Sequence<Action>) -> [UInt64: UInt64] {
-        var made: Set<UInt64> = []
-        for action in actions {
-            switch action {
-            case .put(_, let revision?), .compareAndSet(_, _, succeeded: true, let revision?),
-                .increment(_, _, let revision?):
-                made.insert(revision)
-            default: break
-            }
-        }
+        let made = Set(actions.compactMap(revisionMade))
         let sorted = made.sorted()
         return Dictionary(uniqueKeysWithValues: zip(sorted.dropFirst(), sorted))
     }

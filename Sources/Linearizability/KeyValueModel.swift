@@ -149,4 +149,27 @@ package struct KeyValueModel: Model {
         case .compareAndSet, .increment: return true
         }
     }
+
+    package func mustStem(_ action: Action, from source: Action) -> Bool {
+        guard let seen = Self.revisionSeen(action), let made = Self.revisionMade(source) else { return false }
+        return seen == made
+    }
+
+    /// The revision that the value must have for the action to fit.
+    private static func revisionSeen(_ action: Action) -> UInt64? {
+        switch action {
+        case .get(_, let revision): revision
+        case .compareAndSet(.revision(let revision), _, succeeded: true, _): revision == 0 ? nil : revision
+        case .compareAndSet, .put, .increment: nil
+        }
+    }
+
+    /// The revision that the action made, where it was told.
+    static func revisionMade(_ action: Action) -> UInt64? {
+        switch action {
+        case .put(_, let revision), .compareAndSet(_, _, succeeded: true, let revision), .increment(_, _, let revision):
+            revision
+        case .get, .compareAndSet: nil
+        }
+    }
 }

@@ -35,9 +35,12 @@ package protocol Model: Sendable {
 
     /// Whether `action` may fit only because `earlier` took effect at some time.
     ///
-    /// Shrinking keeps `earlier` for as long as it keeps `action`, so that what remains refutes the whole history too: false must
+    /// Shrinking keeps `earlier` for as long as it keeps `action` and nothing came between the two, so that what remains refutes the whole history too: false must
     /// mean that a legal sequence stays legal when `earlier` is left out of it, as far as `action` goes.
     func mayDepend(_ action: Action, on earlier: Action) -> Bool
+
+    /// Whether `action`, if it fits at all, can only have seen what `source` made: it names the very version.
+    func mustStem(_ action: Action, from source: Action) -> Bool
 
     /// What `state` holds, or nil if the model does not tell contents.
     func content(of state: State) -> Content?

@@ -69,6 +69,8 @@ package struct RegisterModel: Model {
         return false
     }
 
+    package func mustStem(_ action: Action, from source: Action) -> Bool { false }
+
     package func mayDepend(_ action: Action, on earlier: Action) -> Bool {
         let made: Int64?
         switch earlier {

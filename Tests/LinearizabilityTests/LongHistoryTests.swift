@@ -13,7 +13,7 @@ import Testing
     @Test("What a good register answers is accepted, in any interleaving and with operations of unknown outcome")
     func goodRegister() {
         var random = SeededGenerator(seed: 21)
-        for round in 0..<60 {
+        for round in 0..<32 {
             let history = play(Self.shapes[round % 4], RegisterModel(), Register(values: 6), &random)
             #expect(history.check() == .linearizable, "round \(round)")
         }
@@ -21,7 +21,7 @@ import Testing
 
     @Test("And so is what a good list answers") func goodList() {
         var random = SeededGenerator(seed: 22)
-        for round in 0..<24 {
+        for round in 0..<15 {
             let history = play(Self.shapes[round % 3], AppendModel<Int64>(), List(), &random)
             #expect(history.check() == .linearizable, "round \(round)")
         }
@@ -30,7 +30,7 @@ import Testing
     @Test("And so is what a good key answers, with and without revisions", arguments: [true, false])
     func goodKey(tells: Bool) {
         var random = SeededGenerator(seed: 23)
-        for round in 0..<40 {
+        for round in 0..<24 {
             let history = play(Self.shapes[round % 4], KeyValueModel(), StoredKey(tells: tells, values: 8), &random)
             #expect(history.check() == .linearizable, "round \(round)")
         }
@@ -113,7 +113,7 @@ import Testing
 
     @Test("A stale read is refused, and the report has the read, the write that it missed, and little else")
     func staleRead() throws {
-        for place in stride(from: 5, to: 297, by: 3) {
+        for place in stride(from: 5, to: 297, by: 12) {
             var history = Self.honest(300)
             history.operations[place].action = .read(Int64(place / 3) - 1)
             #expect(history.check() == .notLinearizable)
@@ -154,7 +154,7 @@ import Testing
     func counterexamples() throws {
         var random = SeededGenerator(seed: 26)
         var found = 0
-        for round in 0..<150 {
+        for round in 0..<100 {
             let shape = Shape(operations: 80, clients: 5, unknown: round % 2 == 0 ? 0 : 0.1)
             var history = play(shape, RegisterModel(), Register(values: 30), &random)
             let reads = history.operations.indices.filter {

@@ -209,6 +209,12 @@ final class NodeProcess: Sendable {
     /// kill -9; returns when the process is gone.
     func crash() async { await end(SIGKILL) }
 
+    /// SIGSTOP: the process stands still with its connections open, as a machine does that is swapping or suspended.
+    func pause() { child.withLock { $0 }?.signal(SIGSTOP) }
+
+    /// SIGCONT: it goes on, and learns from the clock that it was away, or not.
+    func resume() { child.withLock { $0 }?.signal(SIGCONT) }
+
     /// SIGTERM; returns when the process has stopped.
     @discardableResult
     func stop() async -> Ending? { await end(SIGTERM) }

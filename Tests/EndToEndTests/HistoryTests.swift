@@ -1,0 +1,179 @@
+import Foundation
+import KontikiClient
+import Linearizability
+import Testing
+
+extension EndToEndTests {
+    @Suite("Recorded histories") struct Histories {
+        @Test("What clients of all nodes see is linearizable, while leaders are killed, paused and changed")
+        func linearizable() async throws {
+            let environment = ProcessInfo.processInfo.environment
+            let rounds = environment["KONTIKI_HISTORY_ROUNDS"].flatMap { Int($0) } ?? 12
+            let seed = environment["KONTIKI_HISTORY_SEED"].flatMap { UInt64($0) } ?? .random(in: 1...1 << 40)
+            report("history: \(rounds) rounds (KONTIKI_HISTORY_ROUNDS), seed \(seed) (KONTIKI_HISTORY_SEED)")
+            let recorder = HistoryRecorder(keys: 5)
+            try await Cluster.run(options: ["--request-timeout", "1s", "--snapshot-log-bytes", "256k"]) { cluster in
+                try await record(cluster, recorder, rounds, seed)
+            }
+            let events = recorder.events
+            let kinds = [HistoryEvent.Kind.ok, .fail, .info].map { "\(recorder.count($0)) \($0)" }
+            report("history: \(recorder.count(.invoke)) operations, \(kinds.joined(separator: ", "))")
+            #expect(recorder.count(.ok) > 100 * rounds)
+            try await check(events, seed)
+            try await checkForgery(events)
+        }
+
+        private func record(
+            _ cluster: Cluster,
+            _ recorder: HistoryRecorder,
+            _ rounds: Int,
+            _ seed: UInt64
+        ) async throws {
+            var random = SeededGenerator(seed: seed)
+            var options = KontikiClient.Options()
+            options.totalTimeout = .zero
+            options.attemptTimeout = .milliseconds(1200)
+            let clients = try cluster.nodes.map { try KontikiClient(endpoints: [$0.endpoint], options: options) }
+            try await withThrowingTaskGroup { group in
+                for process in 0..<9 {
+                    let (client, seed) = (clients[process % clients.count], random.next())
+                    group.addTask { await recorder.run(process: process, client, seed: seed) }
+                }
+                defer { recorder.stop() }
+                // Each fault once, then as chance will have it.
+                let faults = Fault.allCases.shuffled(using: &random)
+                for round in 1...rounds {
+                    try await moreAnswers(150, recorder)
+                    let fault =
+                        round <= faults.count
+                        ? faults[round - 1] : faults[Int.random(in: faults.indices, using: &random)]
+                    try await inflict(fault, on: cluster, recorder, &random)
+                    report("history: round \(round), \(fault.rawValue), \(recorder.count(.ok)) answers")
+                }
+                try await moreAnswers(150, recorder)
+                recorder.stop()
+                try await group.waitForAll()
+            }
+            for (index, client) in clients.enumerated() {
+                await recorder.readAll(process: 100 + index, client)
+                await client.shutdown()
+            }
+        }
+
+        private enum Fault: String, CaseIterable {
+            case killLeader = "the leader was killed"
+            case killTwo = "two nodes were killed"
+            case pauseLeader = "the leader was paused"
+            case pauseFollower = "a follower was paused, and leadership transferred"
+            case transfer = "leadership was transferred"
+        }
+
+        private func inflict(
+            _ fault: Fault,
+            on cluster: Cluster,
+            _ recorder: HistoryRecorder,
+            _ random: inout SeededGenerator
+        ) async throws {
+            let leader = try await cluster.leader()
+            let others = cluster.others(than: leader).shuffled(using: &random)
+            switch fault {
+            case .killLeader:
+                await leader.crash()
+                try await moreAnswers(100, recorder)
+                try leader.start()
+            case .killTwo:
+                await leader.crash()
+                await others[0].crash()
+                let asked = recorder.count(.invoke)
+                try await eventually("a node alone is asked") { recorder.count(.invoke) > asked + 30 }
+                for node in [leader, others[0]].shuffled(using: &random) { try node.start() }
+            case .pauseLeader:
+                leader.pause()
+                defer { leader.resume() }
+                // Its clients time out; the others elect one among them, which the paused one does not learn before it goes on.
+                _ = try await cluster.leader(among: others)
+                try await moreAnswers(100, recorder)
+            case .pauseFollower:
+                others[0].pause()
+                defer { others[0].resume() }
+                try? await leader.client.transferLeadership(to: others[1].name)
+                try await moreAnswers(100, recorder)
+            case .transfer:
+                try? await leader.client.transferLeadership(to: others[0].name)
+            }
+            try await cluster.allReady()
+        }
+
+        private func moreAnswers(_ count: Int, _ recorder: HistoryRecorder) async throws {
+            let before = recorder.count(.ok)
+            try await eventually("\(count) more requests are answered", within: .seconds(60)) {
+                recorder.count(.ok) > before + count
+            }
+        }
+
+        private func check(_ events: [HistoryEvent], _ seed: UInt64) async throws {
+            let text = events.map(\.line).joined()
+            let verdict = try HistoryFormat.kontiki.check(Array(text.utf8))
+            if verdict.verdict != .linearizable {
+                // Kept, for it may not come again.
+                let name = "kontiki-history-\(seed).ndjson"
+                let path = FileManager.default.temporaryDirectory.appendingPathComponent(name)
+                try Data(text.utf8).write(to: path)
+                report("history: the bad one is kept: kontiki verify \(path.path)")
+            }
+            #expect(verdict.verdict == .linearizable, "\(verdict.offences.map(\.lines)) \(verdict.undecidedKeys)")
+            let (ending, output) = try await verify(text)
+            #expect(ending == .exited(0), "\(output)")
+            #expect(output.contains(": linearizable (\(verdict.operations) operations, \(verdict.keys) keys)"))
+        }
+
+        /// The recorded history with one answer replaced must be refused, or else the check above proves nothing.
+        private func checkForgery(_ events: [HistoryEvent]) async throws {
+            let forged = try #require(Self.forge(events), "no read in the history could be made stale")
+            let verdict = try HistoryFormat.kontiki.check(Array(forged.text.utf8))
+            #expect(verdict.verdict == .notLinearizable)
+            #expect(verdict.offences.map(\.key) == [forged.key])
+            let (ending, output) = try await verify(forged.text)
+            #expect(ending == .exited(1), "\(output)")
+            #expect(output.contains("NOT linearizable") && output.contains("“\(forged.key)”"), "\(output)")
+            let small = try #require(verdict.offences.first)
+            report("history: a stale read, refused:\n    " + small.lines.joined(separator: "\n    "))
+            #expect(small.lines.count < 12)
+        }
+
+        /// Gives the last possible read the answer that was true before an acknowledged write that it came after.
+        private static func forge(_ events: [HistoryEvent]) -> (key: String, text: String)? {
+            var begun: [Int: Int] = [:]
+            var starts: [Int: Int] = [:]
+            for (index, event) in events.enumerated() {
+                if event.kind == .invoke { begun[event.process] = index } else { starts[index] = begun[event.process] }
+            }
+            func isWrite(_ index: Int, _ key: String) -> Bool {
+                let event = events[index]
+                return event.kind == .ok && event.key == key && event.revision != nil && event.function != "get"
+            }
+            for read in events.indices.reversed()
+            where events[read].kind == .ok && events[read].function == "get" && events[read].value != nil {
+                let key = events[read].key
+                guard let readStart = starts[read],
+                    let new = (0..<readStart).last(where: { isWrite($0, key) }), let newStart = starts[new],
+                    let old = (0..<newStart).last(where: { isWrite($0, key) }), let oldStart = starts[old],
+                    events[old].revision != events[read].revision, let value = events[oldStart].value
+                else { continue }
+                var forged = events
+                forged[read].value = value
+                forged[read].revision = events[old].revision
+                return (key, forged.map(\.line).joined())
+            }
+            return nil
+        }
+
+        private func verify(_ text: String) async throws -> (ending: Ending, output: String) {
+            try await withTemporaryDirectory { directory in
+                let path = directory + "/history.ndjson"
+                try Data(text.utf8).write(to: URL(fileURLWithPath: path))
+                return try await ChildProcess.run(Binary.path(), ["verify", path])
+            }
+        }
+    }
+}
