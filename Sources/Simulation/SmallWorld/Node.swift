@@ -146,6 +146,9 @@ extension SmallWorld.Node {
                 next = .applied(upTo: target)
             }
         }
+        if core.isLeader, disk.hardState != HardState(term: core.term, vote: core.id) {
+            throw Broken("\(name) leads term \(core.term) before its own vote is durable (R2)")
+        }
         guard memory.entries.count == Int(core.lastIndex), memory.hardState == core.hardState else {
             throw Broken("\(name)'s writes do not add up to its log, which ends at \(core.lastIndex)")
         }
