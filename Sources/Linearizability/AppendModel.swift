@@ -2,6 +2,7 @@
 ///
 /// Appends tell more than writes: a read shows all that came before it, in order.
 package struct AppendModel<Element: Hashable & Sendable>: Model {
+    /// What can be asked of a sequence, with the answer.
     package enum Action: Hashable, Sendable {
         /// A read that answered this sequence; nil is “there is none”.
         case read([Element]?)
@@ -16,7 +17,8 @@ package struct AppendModel<Element: Hashable & Sendable>: Model {
         fileprivate var node: Int32
 
         fileprivate static var missing: State { State(node: -1) }
-        /// A sequence that is no beginning of any that was read: whatever it is exactly, no read fits until the next write.
+        /// A sequence that is no beginning of any that was read: whatever it is exactly, no read fits until the next
+        /// write.
         fileprivate static var unread: State { State(node: -2) }
         fileprivate static var empty: State { State(node: 0) }
     }
@@ -62,8 +64,8 @@ package struct AppendModel<Element: Hashable & Sendable>: Model {
         }
     }
 
-    /// Plants the tree, without which no read fits. Optional appends and writes whose elements no read shows are left out: while they showed,
-    /// there was no read.
+    /// Plants the tree, without which no read fits. Optional appends and writes whose elements no read shows are left
+    /// out: while they showed, there was no read.
     package mutating func prepare(_ actions: [Action], isOptional: [Bool]) -> [Action?] {
         branches = [:]
         origins = []
@@ -113,7 +115,8 @@ package struct AppendModel<Element: Hashable & Sendable>: Model {
         guard case .read(let shown) = action else { return false }
         switch earlier {
         case .read: return false
-        case .write(nil): return shown == nil
+        // Whatever was read was not behind what it deleted.
+        case .write(nil): return true
         case .write(let sequence?): return shown.map { $0.starts(with: sequence) } ?? false
         case .append(let sequence): return shown.map { Self.contains($0, sequence) } ?? false
         }

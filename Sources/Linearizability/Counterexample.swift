@@ -2,7 +2,8 @@
 ///
 /// It refutes the whole history: had that a legal order, this part had one too.
 package struct Counterexample<M: Model>: Sendable, CustomStringConvertible {
-    /// In the order of their calls. An operation that had not returned when it was over counts as one of unknown outcome.
+    /// In the order of their calls. An operation that had not returned when it was over counts as one of unknown
+    /// outcome.
     package let operations: [Operation<M>]
     /// A legal order of all of these but ``stuck``.
     package let order: [Operation<M>]
@@ -64,10 +65,12 @@ package struct Counterexample<M: Model>: Sendable, CustomStringConvertible {
 }
 
 extension History {
-    /// Cuts a history that is not linearizable down to a part that still is not; nil if it is linearizable or undecided.
+    /// Cuts a history that is not linearizable down to a part that still is not; nil if it is linearizable or
+    /// undecided.
     ///
-    /// First to its shortest prefix that is not linearizable, then piece by piece whatever is not needed. An operation is left out only if
-    /// nothing that remains may depend on it (``Model/mayDepend(_:on:)``): a read whose write is missing would not refute the history.
+    /// First to its shortest prefix that is not linearizable, then piece by piece whatever is not needed. An operation
+    /// is left out only if nothing that remains may depend on it (``Model/mayDepend(_:on:)``): a read whose write is
+    /// missing would not refute the history.
     ///
     /// - Parameter limit: as of ``check(limit:)``, for each of the many checks; what is undecided stays in.
     package func counterexample(limit: Int = 1_000_000) -> Counterexample<M>? {
@@ -140,8 +143,9 @@ extension History {
         }
     }
 
-    /// Without the operations of a range for which the condition holds and on which nothing that remains may depend.
-    private func removing(_ range: Range<Int>, where condition: (Operation<M>) -> Bool) -> History {
+    /// Without the operations of a range for which the condition holds and on which nothing that remains may depend: if this history is
+    /// linearizable, so is what is left.
+    func removing(_ range: Range<Int>, where condition: (Operation<M>) -> Bool) -> History {
         var isKept = operations.indices.map { !range.contains($0) || !condition(operations[$0]) }
         var isSettled = false
         while !isSettled {
@@ -161,8 +165,8 @@ extension History {
         return result
     }
 
-    /// Whether an operation may owe it to another that it fits, and to none that is kept instead: the one whose very version it names, or one
-    /// that made the same between the two.
+    /// Whether an operation may owe it to another that it fits, and to none that is kept instead: the one whose very
+    /// version it names, or one that made the same between the two.
     private func needs(_ place: Int, _ source: Int, _ isKept: [Bool]) -> Bool {
         let (operation, earlier) = (operations[place], operations[source])
         guard model.mayDepend(operation.action, on: earlier.action) else { return false }
@@ -173,7 +177,9 @@ extension History {
             let other = operations[index]
             if model.mustStem(operation.action, from: other.action) { return true }
             guard let end = earlier.returned, end < other.call, returned < operation.call else { return false }
-            return model.mayChangeState(other.action) && model.mayDepend(operation.action, on: other.action)
+            // An append leaves what was there before it.
+            let isWhole = model.contentMade(by: other.action) != nil || model.overwrites(other.action)
+            return isWhole && model.mayDepend(operation.action, on: other.action)
         }
     }
 }

@@ -4,7 +4,8 @@ package struct Operation<M: Model>: Hashable, Sendable {
     package var client: Int
     /// When the request was made. Any clock that all operations of a history share; a counter of events does.
     package var call: UInt64
-    /// When the answer was there; nil if the outcome is unknown: then it took effect at some time after `call`, or never.
+    /// When the answer was there; nil if the outcome is unknown: then it took effect at some time after `call`, or
+    /// never.
     package var returned: UInt64?
     /// What was asked and answered; with an unknown outcome, the action as it is if it takes effect.
     package var action: M.Action
@@ -45,27 +46,32 @@ package enum Verdict: Hashable, Sendable {
 /// }
 /// ```
 ///
-/// One operation is before another if it returned before the other was called; with equal times they are concurrent. So number the calls and
-/// returns by one counter where a clock is too coarse: a tie hides an order. Leave out what certainly was not executed, and reads whose
-/// outcome is unknown (they say nothing; keeping them does no harm).
+/// One operation is before another if it returned before the other was called; with equal times they are concurrent.
+/// So number the calls and returns by one counter where a clock is too coarse: a tie hides an order. Leave out what
+/// certainly was not executed, and reads whose outcome is unknown (they say nothing; keeping them does no harm).
 ///
-/// Objects are independent of each other: a history of many keys is linearizable exactly if the history of each key is (Herlihy and
-/// Wing, “Linearizability: a correctness condition for concurrent objects”, 1990, theorem 1).
+/// Objects are independent of each other: a history of many keys is linearizable exactly if the history of each key is
+/// (Herlihy and Wing, “Linearizability: a correctness condition for concurrent objects”, 1990, theorem 1).
 package struct History<M: Model>: Sendable {
+    /// What the operations are held against.
     package var model: M
+    /// In any order.
     package var operations: [Operation<M>]
 
+    /// A history of the operations given, or one to append to.
     package init(_ model: M, operations: [Operation<M>] = []) {
         self.model = model
         self.operations = operations
     }
 
+    /// Adds an operation.
     package mutating func append(_ operation: Operation<M>) { operations.append(operation) }
 
     /// Looks for an order of the operations.
     ///
-    /// - Parameter limit: how often at most an action is tried on a state; then the verdict is ``Verdict/undecided``. A good history
-    ///   needs about two tries an operation, a bad one of many concurrent operations exponentially many.
+    /// - Parameter limit: how often at most an action is tried on a state; then the verdict is ``Verdict/undecided``.
+    ///   A good history needs about two tries an operation, a bad one of many concurrent operations exponentially
+    ///   many.
     package func check(limit: Int = History.defaultLimit) -> Verdict { search(limit: limit) }
 
     /// Some seconds' worth, and some hundred megabytes at worst.
@@ -82,8 +88,8 @@ package struct History<M: Model>: Sendable {
     }
 }
 
-// The compiler specializes what it sees whole, and callers in other modules see only the generic code: these overloads make the
-// difference between tens and hundreds of nanoseconds a step.
+// The compiler specializes what it sees whole, and callers in other modules see only the generic code: these overloads
+// make the difference between tens and hundreds of nanoseconds a step.
 
 extension History where M == RegisterModel {
     package func check(limit: Int = History.defaultLimit) -> Verdict { search(limit: limit) }

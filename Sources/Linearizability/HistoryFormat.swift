@@ -54,12 +54,14 @@ package struct HistoryReport: Hashable, Sendable {
 
     /// How many operations were checked; those that certainly were not executed do not count.
     package var operations = 0
+    /// How many objects there are.
     package var keys = 0
-    /// In the order of keys.
+    /// The keys that are not linearizable, in their order.
     package var offences: [Offence] = []
     /// Keys whose check met the bound on steps.
     package var undecidedKeys: [String] = []
 
+    /// Over all keys.
     package var verdict: HistoryVerdict {
         if !offences.isEmpty { return .notLinearizable }
         return undecidedKeys.isEmpty ? .linearizable : .undecided
@@ -79,7 +81,8 @@ package struct HistoryReport: Hashable, Sendable {
     }
 }
 
-/// The verdict over all keys of a history: one that is not linearizable makes the whole not so, and of the others all must be decided.
+/// The verdict over all keys of a history: one that is not linearizable makes the whole not so, and of the others all
+/// must be decided.
 package enum HistoryVerdict: Hashable, Sendable {
     case linearizable, notLinearizable, undecided
 }

@@ -1,11 +1,12 @@
-/// The log of a Jepsen run against one compare-and-set register of etcd, as ahorn/linearizability-checker and porcupine keep them:
+/// The log of a Jepsen run against one compare-and-set register of etcd, as ahorn/linearizability-checker and
+/// porcupine keep them:
 ///
 ///     INFO  jepsen.util - 3	:invoke	:cas	[1 4]
 ///     INFO  jepsen.util - 3	:fail	:cas	[1 4]
 ///
-/// Processes, `:invoke`, `:ok`, `:fail` or `:info`, and `:read`, `:write` or `:cas` with their values. A failed `:cas` says that the value was
-/// another one; `:fail` of another function, that it was not executed. After `:info` the outcome is unknown. The times of the
-/// operations are the numbers of the lines.
+/// Processes, `:invoke`, `:ok`, `:fail` or `:info`, and `:read`, `:write` or `:cas` with their values. A failed `:cas`
+/// says that the value was another one; `:fail` of another function, that it was not executed. After `:info` the
+/// outcome is unknown. The times of the operations are the numbers of the lines.
 enum JepsenLog {
     private enum Request {
         case read

@@ -49,9 +49,9 @@ extension KeyValueModel {
         }
     }
 
-    /// Values that no action looks for become one value. Optional actions that make such a value are left out if nothing else can have
-    /// seen them: no compare-and-set failed, which would fit where any other value is; and each revision that one asked for was reported
-    /// by the answer of another action, whose version then had that revision.
+    /// Values that no action looks for become one value. Optional actions that make such a value are left out if
+    /// nothing else can have seen them: no compare-and-set failed, which would fit where any other value is; and each
+    /// revision that one asked for was reported by the answer of another action, whose version then had that revision.
     package mutating func prepare(_ actions: [Action], isOptional: [Bool]) -> [Action?] {
         let observations = Observations(actions, isOptional)
         revisionBefore = Self.predecessors(zip(actions, isOptional).lazy.filter { !$0.1 }.map(\.0))

@@ -1,9 +1,11 @@
-/// A key of the store, with values and revisions: get, put, delete, compare-and-set on either, and a counter's increment.
+/// A key of the store, with values and revisions: get, put, delete, compare-and-set on either, and a counter's
+/// increment.
 ///
-/// Revisions are numbers that grow with each write of the key, and name the version that a write made. Where an answer tells one, it is
-/// checked; where none is told (of an unknown outcome) the next answer that tells it pins it down. Of versions between two known revisions
-/// it is not asked whether there are numbers enough for them.
+/// Revisions are numbers that grow with each write of the key, and name the version that a write made. Where an answer
+/// tells one, it is checked; where none is told (of an unknown outcome) the next answer that tells it pins it down. Of
+/// versions between two known revisions it is not asked whether there are numbers enough for them.
 package struct KeyValueModel: Model {
+    /// What a key holds.
     package enum Value: Hashable, Sendable {
         case missing
         case number(Int64)
@@ -11,6 +13,7 @@ package struct KeyValueModel: Model {
         case text(Int32)
     }
 
+    /// What must hold for a write to take place.
     package enum Condition: Hashable, Sendable {
         /// The value is this one; ``Value/missing`` demands that there is none.
         case value(Value)
@@ -18,13 +21,15 @@ package struct KeyValueModel: Model {
         case revision(UInt64)
     }
 
+    /// What can be asked of a key, with the answer.
     package enum Action: Hashable, Sendable {
         /// A read that answered this value, and the revision that wrote it, where told.
         case get(Value, revision: UInt64? = nil)
         /// Writes a value, and made this revision, where told. ``Value/missing`` deletes.
         case put(Value, revision: UInt64? = nil)
-        /// Writes `new` if the condition holds, and made this revision, where told. `succeeded` is the answer: false says that the
-        /// condition did not hold. With an unknown outcome it is true: that is what it does if it takes effect.
+        /// Writes `new` if the condition holds, and made this revision, where told. `succeeded` is the answer: false
+        /// says that the condition did not hold. With an unknown outcome it is true: that is what it does if it takes
+        /// effect.
         case compareAndSet(Condition, new: Value, succeeded: Bool, revision: UInt64? = nil)
         /// Adds to a number (a missing one is 0) and answered the sum, where known, and made this revision, where told.
         case increment(by: Int64, result: Int64?, revision: UInt64? = nil)
@@ -33,6 +38,7 @@ package struct KeyValueModel: Model {
         package static var delete: Action { .put(.missing) }
     }
 
+    /// A value, and what is known of its revision.
     package struct State: Hashable, Sendable {
         var value: Value
         /// The revision that wrote the value, if `isExact`; else it is somewhere above.
@@ -55,8 +61,8 @@ package struct KeyValueModel: Model {
     /// What the places of ``Value/text(_:)`` stand for, for reports; need not be there.
     package var texts: [String]
     package var initialState: State
-    /// For each revision that an answer said it made, the one before it that another answer said it made: revisions grow, so the one
-    /// cannot take effect before the other. Without this the search would find that out late.
+    /// For each revision that an answer said it made, the one before it that another answer said it made: revisions
+    /// grow, so the one cannot take effect before the other. Without this the search would find that out late.
     var revisionBefore: [UInt64: UInt64] = [:]
 
     package init(initial: Value = .missing, texts: [String] = []) {

@@ -1,5 +1,5 @@
-/// Kontiki's own format of recorded histories: a JSON object a line, one line when an operation begins and one when it ends, in the order
-/// in which that happened.
+/// Kontiki's own format of recorded histories: a JSON object a line, one line when an operation begins and one when it
+/// ends, in the order in which that happened.
 ///
 ///     {"process":0,"type":"invoke","f":"put","key":"a","value":"1"}
 ///     {"process":1,"type":"invoke","f":"get","key":"a"}
@@ -8,22 +8,22 @@
 ///     {"process":1,"type":"invoke","f":"cas","key":"a","expected_revision":12,"value":"2"}
 ///     {"process":1,"type":"ok","f":"cas","key":"a","succeeded":false}
 ///
-/// | member | meaning |
-/// |---|---|
-/// | `process` | who: a number from 0. A process has at most one operation under way. |
-/// | `type` | `invoke`; `ok`: done, and answered; `fail`: certainly not executed; `info`: the outcome is unknown |
-/// | `f` | `get`, `put`, `delete`, `cas`, `incr` or `append` |
-/// | `key` | a text |
-/// | `value` | with `invoke` of put, cas and append what is written (for cas `null` deletes); with `ok` of get what was read (`null`: no such key), and of incr the sum. A text, or a whole number, which is the same as its digits |
-/// | `expected` | with `invoke` of cas: the value that must be there; `null`: none |
-/// | `expected_revision` | in its place: the revision that must have written the value; 0: none |
-/// | `by` | with `invoke` of incr; 1 if missing |
-/// | `succeeded` | with `ok` of cas: false if the condition did not hold; true if missing |
-/// | `revision` | with `ok`: the revision that the write made, or that wrote what was read; may be missing |
-/// | `time` | nanoseconds; not looked at, because the order of the lines counts |
+/// - `process`: who, a number from 0. A process has at most one operation under way.
+/// - `type`: `invoke`; `ok`: done, and answered; `fail`: certainly not executed; `info`: the outcome is unknown.
+/// - `f`: `get`, `put`, `delete`, `cas`, `incr` or `append`.
+/// - `key`: a text.
+/// - `value`: with `invoke` of put, cas and append what is written (for cas `null` deletes); with `ok` of get what was
+///   read (`null`: no such key), and of incr the sum. A text, or a whole number, which is the same as its digits.
+/// - `expected`: with `invoke` of cas, the value that must be there; `null`: none.
+/// - `expected_revision`: in its place, the revision that must have written the value; 0: none.
+/// - `by`: with `invoke` of incr; 1 if missing.
+/// - `succeeded`: with `ok` of cas, false if the condition did not hold; true if missing.
+/// - `revision`: with `ok`, the revision that the write made, or that wrote what was read; may be missing.
+/// - `time`: nanoseconds; not looked at, because the order of the lines counts.
 ///
-/// A line must be written before the request is sent, and after the answer has come. Keys begin as missing. An operation that never
-/// ends is one of unknown outcome. A key that is appended to can only be read, put, deleted and appended to.
+/// A line must be written before the request is sent, and after the answer has come. Keys begin as missing. An
+/// operation that never ends is one of unknown outcome. A key that is appended to can only be read, put, deleted and
+/// appended to.
 package struct KontikiHistory: Sendable {
     /// The histories of the keys that are not appended to.
     package private(set) var keys: [[UInt8]: History<KeyValueModel>] = [:]
@@ -64,6 +64,7 @@ package struct KontikiHistory: Sendable {
     private var texts: [[UInt8]: Int32] = [:]
     private var textList: [String] = []
 
+    /// Reads a whole file.
     package init(_ bytes: [UInt8]) throws(MalformedHistory) {
         var operations: [Recorded] = []
         var pairing = Pairing<Request>()

@@ -2,8 +2,10 @@
 package struct MalformedHistory: Error, Hashable, Sendable, CustomStringConvertible {
     /// From 1.
     package var line: Int
+    /// What is wrong with the line, in words.
     package var reason: String
 
+    /// - Parameter line: from 1.
     package init(line: Int, _ reason: String) {
         self.line = line
         self.reason = reason

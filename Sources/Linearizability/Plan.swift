@@ -6,8 +6,9 @@ struct Plan<M: Model> {
     private(set) var isObserver: [Bool] = []
     /// Their places in the history.
     private(set) var places: [Int] = []
-    /// For each round, from `candidateStart[round]` to `candidateStart[round + 1]`: the operations that may take effect in it, which are the
-    /// target, first, and those that return later and were called before the target returned.
+    /// For each round, from `candidateStart[round]` to `candidateStart[round + 1]`: the operations that may take
+    /// effect in it, which are the target, first, and those that return later and were called before the target
+    /// returned.
     private(set) var candidates: [Int32] = []
     private(set) var candidateStart: [Int32] = [0]
     /// The operations of unknown outcome, in the order of their calls.
@@ -21,7 +22,8 @@ struct Plan<M: Model> {
     private(set) var buildingClasses = 0
     private(set) var classOf: [Int32] = []
 
-    /// The contents, numbered: what each operation needs and makes, -1 for none; and of the optional ones, what they make.
+    /// The contents, numbered: what each operation needs and makes, -1 for none; and of the optional ones, what they
+    /// make.
     private(set) var needed: [Int32] = []
     private(set) var made: [Int32] = []
     private(set) var madeByOptional: [Int32] = []

@@ -3,8 +3,8 @@
 ///     {:process 0, :type :invoke, :f :append, :key "4", :value "x 0 1 y"}
 ///     {:process 0, :type :ok, :f :append, :key "4", :value "x 0 1 y"}
 ///
-/// Keys begin as the empty text. `:fail` says that an operation was not executed, `:info` that its outcome is unknown. The times of the
-/// operations are the numbers of the lines.
+/// Keys begin as the empty text. `:fail` says that an operation was not executed, `:info` that its outcome is unknown.
+/// The times of the operations are the numbers of the lines.
 enum PorcupineLog {
     private struct Event {
         var process: Int?

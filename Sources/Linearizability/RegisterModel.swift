@@ -1,17 +1,19 @@
 /// A register that holds a number, or nothing: read, write and compare-and-set.
 package struct RegisterModel: Model {
+    /// What can be asked of a register, with the answer.
     package enum Action: Hashable, Sendable {
         /// A read that answered this value; nil is “there is none”.
         case read(Int64?)
         /// Writes a value; nil deletes it.
         case write(Int64?)
-        /// Writes `new` if the value is `expected`. `succeeded` is the answer: false says that the value was another one. With an unknown
-        /// outcome it is true: that is what it does if it takes effect.
+        /// Writes `new` if the value is `expected`. `succeeded` is the answer: false says that the value was another
+        /// one. With an unknown outcome it is true: that is what it does if it takes effect.
         case compareAndSet(expected: Int64?, new: Int64?, succeeded: Bool)
     }
 
     package var initialState: Int64?
 
+    /// - Parameter initial: the value before the history; nil is “there is none”.
     package init(initial: Int64? = nil) { initialState = initial }
 
     @inline(__always)
@@ -24,9 +26,9 @@ package struct RegisterModel: Model {
         }
     }
 
-    /// Values that no action looks for become one value: no action tells them apart. If besides no compare-and-set failed, they are
-    /// like no value at all to every action that fits them (which are the writes, and those fit everywhere and forget the value), so
-    /// optional actions that make such a value are left out.
+    /// Values that no action looks for become one value: no action tells them apart. If besides no compare-and-set
+    /// failed, they are like no value at all to every action that fits them (which are the writes, and those fit
+    /// everywhere and forget the value), so optional actions that make such a value are left out.
     package mutating func prepare(_ actions: [Action], isOptional: [Bool]) -> [Action?] {
         var observed: Set<Int64?> = []
         var hasFailed = false

@@ -1,23 +1,25 @@
 /// The search for an order: Wing and Gong's, with Lowe's memory of configurations that led nowhere.
 ///
-/// The operations that returned are taken in the order of their returns, a *round* each. In a round its operation, the target, must take
-/// effect, at once or behind others that were called before the target returned; what took effect early is passed over when its round
-/// comes. A configuration is (round, which of the concurrent ones took effect, state, which optional ones took effect), and the
-/// search is depth first over these. Optional are the operations of unknown outcome: they are there from their call on, and need never
-/// take effect.
+/// The operations that returned are taken in the order of their returns, a *round* each. In a round its operation, the
+/// target, must take effect, at once or behind others that were called before the target returned; what took effect
+/// early is passed over when its round comes. A configuration is (round, which of the concurrent ones took effect,
+/// state, which optional ones took effect), and the search is depth first over these. Optional are the operations of
+/// unknown outcome: they are there from their call on, and need never take effect.
 ///
 /// What keeps it small, and why it is sound:
-/// - An observer (a read, a compare-and-set that failed) takes effect as soon as it fits and leaves the state as it is: nothing else misses it
-///   later. This does not go for a write of the value that is there already, which may be wanted behind another one.
-/// - A configuration that led nowhere is remembered. One that differs from it only in that *more* optional ones are used up leads
-///   nowhere either, because unused ones need never be used.
+/// - An observer (a read, a compare-and-set that failed) takes effect as soon as it fits and leaves the state as it
+///   is: nothing else misses it later. This does not go for a write of the value that is there already, which may be
+///   wanted behind another one.
+/// - A configuration that led nowhere is remembered. One that differs from it only in that *more* optional ones are
+///   used up leads nowhere either, because unused ones need never be used.
 /// - Of optional ones with the same action the one called first goes first: whichever of them is used, they stay equal.
-/// - An optional one is not followed by an operation that fits without it and leads to the same state: it was for nothing, and the shorter
-///   way is tried as well. So a chain of optional writes is no longer than needed. Of two optional ones the second does not overwrite.
+/// - An optional one is not followed by an operation that fits without it and leads to the same state: it was for
+///   nothing, and the shorter way is tried as well. So a chain of optional writes is no longer than needed. Of two
+///   optional ones the second does not overwrite.
 /// - A content that nothing can make any more is not left while there are operations that need it.
 ///
-/// Where the search ends without success, each configuration that was not visited is matched by a visited one with fewer used up, so
-/// no order was missed.
+/// Where the search ends without success, each configuration that was not visited is matched by a visited one with
+/// fewer used up, so no order was missed.
 struct Search<M: Model> {
     enum Outcome { case found, none, outOfSteps }
 
@@ -30,7 +32,8 @@ struct Search<M: Model> {
         var trail: Int32
         /// The next choice; see `advance()`.
         var next: Int32
-        /// The step into it was an optional operation, and nothing took effect by it: the useless ones are told by the state before.
+        /// The step into it was an optional operation, and nothing took effect by it: the useless ones are told by the
+        /// state before.
         var followsBareOptional: Bool
         var isRemembered: Bool
     }
@@ -85,8 +88,8 @@ struct Search<M: Model> {
 
     /// Tries the choices of the last frame until one leads on; without one, goes back. True at the end of all rounds.
     ///
-    /// The choices: the target and the other candidates, then the classes of optional ones; in a first pass those after which the
-    /// target fits, because mostly just one write is missing, in a second pass the others.
+    /// The choices: the target and the other candidates, then the classes of optional ones; in a first pass those
+    /// after which the target fits, because mostly just one write is missing, in a second pass the others.
     private mutating func advance() -> Bool {
         let top = frames.count - 1
         let round = Int(frames[top].round)
@@ -145,7 +148,8 @@ struct Search<M: Model> {
         return false
     }
 
-    /// Whether the content of the frame is not needed any more behind an operation that makes another one, or can be made again.
+    /// Whether the content of the frame is not needed any more behind an operation that makes another one, or can be
+    /// made again.
     @inline(__always)
     private func mayLeave(_ top: Int, to made: Int32, by needed: Int32) -> Bool {
         let content = frames[top].content
@@ -187,8 +191,8 @@ struct Search<M: Model> {
 
     private enum Entry { case end, pushed, known }
 
-    /// Goes to a configuration: lets the observers that fit take effect, passes over rounds that are done, and looks whether it is
-    /// known to lead nowhere; then the trail is undone to the given length.
+    /// Goes to a configuration: lets the observers that fit take effect, passes over rounds that are done, and looks
+    /// whether it is known to lead nowhere; then the trail is undone to the given length.
     private mutating func enter(
         round: Int,
         state: M.State,
@@ -231,8 +235,8 @@ struct Search<M: Model> {
         return .pushed
     }
 
-    /// Remembers a frame, at the latest when its choices are exhausted. Before an optional one takes effect it must be known already, because
-    /// a chain of these may lead back to the same state with more used up.
+    /// Remembers a frame, at the latest when its choices are exhausted. Before an optional one takes effect it must be
+    /// known already, because a chain of these may lead back to the same state with more used up.
     private mutating func remember(_ top: Int) {
         guard !frames[top].isRemembered else { return }
         frames[top].isRemembered = true

@@ -90,7 +90,8 @@ extension EndToEndTests {
             case .pauseLeader:
                 leader.pause()
                 defer { leader.resume() }
-                // Its clients time out; the others elect one among them, which the paused one does not learn before it goes on.
+                // Its clients time out; the others elect one among them, which the paused one does not learn before it
+                // goes on.
                 _ = try await cluster.leader(among: others)
                 try await moreAnswers(100, recorder)
             case .pauseFollower:

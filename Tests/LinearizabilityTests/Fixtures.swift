@@ -63,8 +63,8 @@ protocol SequentialObject {
 
 /// Plays clients against an object in random interleavings.
 ///
-/// Each operation takes effect at a moment between its call and its return; with an unknown outcome perhaps never, and perhaps long after
-/// it was given up.
+/// Each operation takes effect at a moment between its call and its return; with an unknown outcome perhaps never, and
+/// perhaps long after it was given up.
 func play<Object: SequentialObject>(
     _ shape: Shape,
     _ model: Object.M,

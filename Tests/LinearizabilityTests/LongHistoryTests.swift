@@ -45,7 +45,8 @@ import Testing
             time += 1
             history.append(Operation(client: 1000 + number, call: time, returned: nil, action: .write(Int64(number))))
         }
-        // Each second one turns up, in some order; the first that turns up again after another one was read is one too many.
+        // Each second one turns up, in some order; the first that turns up again after another one was read is one too
+        // many.
         let shown = (0..<200).map { Int64($0 * 2) }.shuffled(using: &random)
         for value in shown {
             history.append(Operation(client: 0, call: time + 1, returned: time + 2, action: .read(value)))
