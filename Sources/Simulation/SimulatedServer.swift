@@ -76,6 +76,7 @@ final class SimulatedServer: ObservedServer {
     var tickLength: UInt64
     var sync: UInt64?
     var wasLeader = false
+    var watch = Watch()
     /// Its disk was replaced; another server has taken its slot.
     var isGone = false
 
@@ -112,6 +113,7 @@ final class SimulatedServer: ObservedServer {
         inbox = []
         isPaused = false
         wasLeader = false
+        watch = Watch()
         held = []
         heldEvents = []
     }

@@ -11,6 +11,7 @@ extension World {
 
     private func startSync(_ server: SimulatedServer) {
         server.syncing = server.pendingWrites.count
+        server.watch.syncSince = server.syncing > 0 ? server.driver?.ticks : nil
         guard server.syncing > 0 else { return }
         let time = (server.sync ?? climate.sync) + diskRandom.upTo(isHealed ? climate.sync : climate.syncSpread)
         agenda.add(.synced(server.id, life: server.life), at: now + time)

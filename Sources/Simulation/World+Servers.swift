@@ -100,6 +100,7 @@ extension World {
     func tick(_ server: SimulatedServer) throws(Broken) {
         scheduleTick(server)
         try act(server) { $0.step([.tick], into: &$1) }
+        if let driver = server.driver { try server.watch.checkLeader(server, driver) }
     }
 
     // MARK: Steps
@@ -121,7 +122,18 @@ extension World {
     }
 
     func step(_ server: SimulatedServer, _ events: [Event]) throws(Broken) {
+        guard events.count == 1, case .message(let message) = events[0], case .preVoteRequest = message.body else {
+            return try act(server) { $0.step(events, into: &$1) }
+        }
+        let before = server.driver?.core.hardState
+        server.watch.answersPreVote = true
         try act(server) { $0.step(events, into: &$1) }
+        server.watch.answersPreVote = false
+        guard server.isUp else { return }
+        try demand(
+            server.driver?.core.hardState == before,
+            "a pre-vote changed server \(server.id.rawValue) (R13)"
+        )
     }
 
     /// Runs `body` on the driver and carries out what it asks for, in order.
@@ -163,6 +175,7 @@ extension World {
         server.wasLeader = isLeader
         if isLeader {
             statistics.leaders += 1
+            server.watch.leads(driver)
             reach(.leads, server)
         } else {
             server.transfers = [:]
