@@ -74,6 +74,7 @@ struct Kontiki: ParsableCommand {
                 name: "Cluster",
                 subcommands: [StatusCommand.self, MemberCommand.self, TransferCommand.self]
             ),
+            CommandGroup(name: "Proof", subcommands: [SimulateCommand.self, VerifyCommand.self]),
         ]
     )
 }
