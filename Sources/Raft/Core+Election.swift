@@ -37,12 +37,12 @@ extension Core {
         termChanged(into: &effects)
         resetElectionTimer()
         ownVoteSequence = lastSequence
-        if isPlanted(.countsOwnVoteEarly) { votes[id] = true }
         let request = VoteRequest(last: log.last, isTransfer: isTransfer)
         for voter in configuration.members.map(\.id) where configuration.isVoter(voter) && voter != id {
             let sequence = isPlanted(.asksForVotesEarly) ? 0 : lastSequence
             send(message(to: voter, .voteRequest(request)), after: sequence, into: &effects)
         }
+        if isPlanted(.countsOwnVoteEarly) { recordVote(from: id, granted: true, into: &effects) }
     }
 
     mutating func recordVote(from peer: ServerID, granted: Bool, into effects: inout Effects) {

@@ -27,7 +27,8 @@ enum MutationGate {
         for number in 0..<count {
             say("seed \(first &+ number)")
             if let failure = simulate(SimulationOptions(seed: first &+ number)).failure {
-                say("caught \(number + 1): \(failure)")
+                let what = failure.description.split(separator: "\n").first ?? ""
+                say("caught \(number + 1): \(what)")
                 return
             }
         }

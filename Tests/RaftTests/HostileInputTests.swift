@@ -93,7 +93,7 @@ import Testing
         }
     }
 
-    @Test("Terms from beyond every real cluster are ignored")
+    @Test("R47: terms from beyond every real cluster are ignored")
     func hugeTerms() {
         var follower = Bench()
         let before = follower.core

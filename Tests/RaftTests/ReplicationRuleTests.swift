@@ -279,7 +279,7 @@ import Testing
         #expect(again.map(\.last) == [leader.core.lastIndex])
     }
 
-    @Test("A message for somebody else changes nothing")
+    @Test("R47: a message for somebody else changes nothing")
     func foreignMessage() {
         var follower = Bench()
         let before = follower.core
