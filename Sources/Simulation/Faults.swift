@@ -164,7 +164,8 @@ struct FaultPlanner {
         case 0: .powerCut(down: random.upTo(2 * election))
         case 1, 2:
             .crashAtMoment(
-                Fault.Moment.allCases[random.pick(Fault.Moment.allCases.count)],
+                random.chance(200)
+                    ? .restoreBegins : Fault.Moment.allCases[random.pick(Fault.Moment.allCases.count)],
                 after: random.chance(500) ? 0 : random.upTo(20_000),
                 down: time()
             )

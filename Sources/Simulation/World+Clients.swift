@@ -281,7 +281,7 @@ extension World {
         switch history.check() {
         case .linearizable: break
         case .notLinearizable:
-            let part = history.offence().map { "\n\($0)" } ?? ""
+            let part = history.counterexample().map { "\n\($0)" } ?? ""
             throw Broken("the history of key \(key) is not linearizable\(part)")
         case .undecided: statistics.undecided += 1
         }
