@@ -111,6 +111,8 @@ package struct AppendModel<Element: Hashable & Sendable>: Model {
 
     package func mustStem(_ action: Action, from source: Action) -> Bool { false }
 
+    package func relaxed(_ action: Action) -> Action? { nil }
+
     package func mayDepend(_ action: Action, on earlier: Action) -> Bool {
         guard case .read(let shown) = action else { return false }
         switch earlier {

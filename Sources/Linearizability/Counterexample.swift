@@ -13,12 +13,23 @@ package struct Counterexample<M: Model>: Sendable, CustomStringConvertible {
     package let stateInWords: String
     private let model: M
 
-    /// - Parameter history: not linearizable, and its shortest prefix that is not.
-    fileprivate init?(_ history: History<M>, limit: Int) {
+    /// For each of ``operations`` whether its condition was dropped.
+    private let isRelaxed: [Bool]
+
+    /// - Parameters:
+    ///   - history: not linearizable, and its shortest prefix that is not.
+    ///   - whole: what it is a part of.
+    fileprivate init?(_ history: History<M>, of whole: History<M>, limit: Int) {
         guard let end = history.returns.last,
             let place = history.operations.lastIndex(where: { $0.returned == end })
         else { return nil }
-        operations = history.operations.sorted { $0.call < $1.call }
+        let operations = history.operations.sorted { $0.call < $1.call }
+        self.operations = operations
+        isRelaxed = operations.map { part in
+            !whole.operations.contains {
+                $0.call == part.call && $0.client == part.client && $0.action == part.action
+            }
+        }
         stuck = history.operations[place]
         var before = history
         before.operations.remove(at: place)
@@ -43,6 +54,7 @@ package struct Counterexample<M: Model>: Sendable, CustomStringConvertible {
         var lines = operations.indices.map { index in
             "process \(clients[index])  \(unit)s \(calls[index]) to \(returns[index])  "
                 + model.describe(operations[index].action)
+                + (isRelaxed[index] ? "  (whatever was there before)" : "")
                 + (operations[index].returned == nil ? "  (may take effect later, or never)" : "")
         }
         if order.isEmpty {
@@ -72,10 +84,13 @@ extension History {
     /// is left out only if nothing that remains may depend on it (``Model/mayDepend(_:on:)``): a read whose write is
     /// missing would not refute the history.
     ///
+    /// Conditions of writes are dropped where it goes without them: else each drags in what made it hold.
+    ///
     /// - Parameter limit: as of ``check(limit:)``, for each of the many checks; what is undecided stays in.
     package func counterexample(limit: Int = 1_000_000) -> Counterexample<M>? {
         guard check(limit: max(limit, Self.defaultLimit)) == .notLinearizable else { return nil }
         var bad = shortestBadPrefix(limit)
+        bad.relax(limit: limit)
         var count = Int.max
         while bad.operations.count < count {
             count = bad.operations.count
@@ -86,8 +101,9 @@ extension History {
                 piece = max(1, piece / 4)
             }
             bad = bad.shortestBadPrefix(limit)
+            if bad.operations.count < 200 { bad.relaxEach(limit: limit) }
         }
-        return Counterexample(bad, limit: limit)
+        return Counterexample(bad, of: self, limit: limit)
     }
 
     private func isRefuted(_ limit: Int) -> Bool { check(limit: limit) == .notLinearizable }
@@ -127,6 +143,25 @@ extension History {
         return result
     }
 
+    /// Drops all conditions, if it goes without any.
+    private mutating func relax(limit: Int) {
+        var relaxed = self
+        for index in operations.indices {
+            relaxed.operations[index].action = model.relaxed(operations[index].action) ?? operations[index].action
+        }
+        if relaxed.isRefuted(limit) { self = relaxed }
+    }
+
+    /// Drops each condition that it goes without.
+    private mutating func relaxEach(limit: Int) {
+        for index in operations.indices {
+            guard let action = model.relaxed(operations[index].action) else { continue }
+            var relaxed = self
+            relaxed.operations[index].action = action
+            if relaxed.isRefuted(limit) { self = relaxed }
+        }
+    }
+
     /// Goes through the operations, the last first, and takes away each piece without which the rest is still refuted.
     private mutating func removePieces(of size: Int, limit: Int) {
         // Observers go first: they hold what they observe.
@@ -143,8 +178,8 @@ extension History {
         }
     }
 
-    /// Without the operations of a range for which the condition holds and on which nothing that remains may depend: if this history is
-    /// linearizable, so is what is left.
+    /// Without the operations of a range for which the condition holds and on which nothing that remains may depend:
+    /// if this history is linearizable, so is what is left.
     func removing(_ range: Range<Int>, where condition: (Operation<M>) -> Bool) -> History {
         var isKept = operations.indices.map { !range.contains($0) || !condition(operations[$0]) }
         var isSettled = false

@@ -134,6 +134,14 @@ package struct KeyValueModel: Model {
         return false
     }
 
+    package func relaxed(_ action: Action) -> Action? {
+        switch action {
+        case .compareAndSet(_, let new, succeeded: true, let revision): .put(new, revision: revision)
+        case .increment(_, let result?, let revision): .put(.number(result), revision: revision)
+        case .compareAndSet, .increment, .get, .put: nil
+        }
+    }
+
     package func mayDepend(_ action: Action, on earlier: Action) -> Bool {
         let made: Value
         let madeRevision: UInt64?

@@ -44,6 +44,10 @@ package protocol Model: Sendable {
     /// Whether `action`, if it fits at all, can only have seen what `source` made: it names the very version.
     func mustStem(_ action: Action, from source: Action) -> Bool
 
+    /// An action that does the same, and fits wherever `action` does and elsewhere too: a write without its condition.
+    /// Nil if there is none.
+    func relaxed(_ action: Action) -> Action?
+
     /// What `state` holds, or nil if the model does not tell contents.
     func content(of state: State) -> Content?
 

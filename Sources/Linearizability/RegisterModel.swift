@@ -73,6 +73,11 @@ package struct RegisterModel: Model {
 
     package func mustStem(_ action: Action, from source: Action) -> Bool { false }
 
+    package func relaxed(_ action: Action) -> Action? {
+        guard case .compareAndSet(_, let new, succeeded: true) = action else { return nil }
+        return .write(new)
+    }
+
     package func mayDepend(_ action: Action, on earlier: Action) -> Bool {
         let made: Int64?
         switch earlier {
