@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Builds and runs every test: formatter, thread sanitizer, unit tests, and the end-to-end suite on the release binary.
+# Builds and runs every test: formatter, thread sanitizer, simulation, unit tests, and the end-to-end suite on the release binary.
 #
 #   KONTIKI_CRASH_ROUNDS=200 Deploy/test.sh     more rounds of crash and restart (5 when unset)
+#   KONTIKI_SIMULATE_MINUTES=60 Deploy/test.sh  a longer simulation (2 minutes when unset)
 #   KONTIKI_SKIP_TSAN=1 Deploy/test.sh          without the thread sanitizer's build and run
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -27,6 +28,10 @@ fi
 
 echo "=== release binary"
 build_release
+
+echo "=== simulation"
+# Other seeds on each run; a failure prints the one, and the command that plays it again.
+.build/release/kontiki simulate --minutes "${KONTIKI_SIMULATE_MINUTES:-2}"
 
 echo "=== unit tests"
 swift build --build-tests

@@ -111,8 +111,11 @@ extension World {
 
     // MARK: Administration
 
-    /// Every configuration that is in force somewhere or may come to be.
-    private var possibleConfigurations: [Configuration] { invariants.configurations.map(\.configuration) }
+    /// Every configuration that is in force somewhere, or may come to be: asked for, or by the promotion of a learner.
+    private var possibleConfigurations: [Configuration] {
+        let known = invariants.configurations.map(\.configuration) + asked
+        return known + known.flatMap { configuration in configuration.members.compactMap(configuration.promoting) }
+    }
 
     /// Whether `configuration` can decide although `missing` never come back.
     private func canDecide(_ configuration: Configuration, without missing: Set<ServerID>) -> Bool {
@@ -169,6 +172,8 @@ extension World {
     private func ask(_ leader: SimulatedServer, for target: Configuration) throws(Broken) {
         guard !target.voters.isEmpty, canDecide(target, without: gone), !leader.isPaused else { return }
         statistics.changes += 1
+        // Long before the next few are asked for, this one is settled.
+        asked = asked.suffix(7) + [target]
         trace.note(now) { "the administrator asks \(leader.id.rawValue) for \(target)" }
         let token = leader.register(.administration)
         try post([.changeMembership(token, to: target)], to: leader)

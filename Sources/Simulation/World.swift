@@ -24,6 +24,8 @@ final class World {
     var historyClock: UInt64 = 0
     var partitions: [Partition] = []
     var storm: (loss: UInt64, delay: UInt64)?
+    /// What the administrator asked for lately.
+    var asked: [Configuration] = []
     /// The next server to come to this moment crashes.
     var armed: (moment: Fault.Moment, after: UInt64, down: UInt64)?
     var isHealed = false

@@ -19,9 +19,13 @@ struct SimulateCommand: AsyncParsableCommand {
               kontiki simulate --minutes 30            as many as fit
               kontiki simulate --seed 42 --trace       a readable transcript of one
               kontiki simulate --servers 5 --loss 100 --more crashes=3 --more wipes=0
+              kontiki simulate --exhaust --servers 3 --terms 1 --commands 1 --crashes 1
 
             What happens how often is multiplied with --more CLASS=FACTOR; the classes are: \#
             \#(FaultClass.allCases.map(\.rawValue).joined(separator: " ")).
+
+            With --exhaust nothing is left to chance: every schedule of a few servers of the core within small bounds is tried, breadth \#
+            first, until there is none left or --max-states worlds are found.
 
             When a rule breaks, the run is made as small as it still fails, and printed with its last events and the command that \#
             replays it.
@@ -51,6 +55,8 @@ struct SimulateCommand: AsyncParsableCommand {
     @Flag(help: "Do not check disks by themselves: what they break must show elsewhere.") var withoutDiskAudit = false
     @Option(help: "Worlds played at the same time; as many as there are processors otherwise.") var jobs: Int?
 
+    @OptionGroup(title: "Every schedule of a small world") var exhaustion: ExhaustionOptions
+
     func validate() throws {
         if let servers, !SimulationOptions.serverCounts.contains(servers) {
             throw ValidationError("--servers must be 1 to 7.")
@@ -70,7 +76,9 @@ struct SimulateCommand: AsyncParsableCommand {
     }
 
     func run() async throws {
-        if let seed {
+        if exhaustion.exhaust {
+            try exhaustion.run(servers: servers ?? 2)
+        } else if let seed {
             try playOne(seed)
         } else {
             try await playMany()
