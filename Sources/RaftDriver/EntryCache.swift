@@ -10,8 +10,6 @@ struct EntryCache: Sendable {
 
     init(bound: Int) { self.bound = bound }
 
-    var firstIndex: LogIndex? { entries.first?.index }
-
     /// Takes in what a write changes in the log.
     mutating func take(_ write: StorageWrite) {
         if write.replaceLog != nil { removeAll() }

@@ -181,6 +181,14 @@ import Testing
         #expect(half.halt != nil && half.outcomes.isEmpty, "the read was refused before the step broke")
     }
 
+    @Test("R6: a storage or a machine that reports what it was never asked for stops the node")
+    func reportsFromNowhere() {
+        var follower = Bench(terms: [1])
+        var other = follower
+        #expect(follower.step(.persisted(upTo: 7)).halt != nil)
+        #expect(other.step(.applied(upTo: 2)).halt != nil, "it stands in the log, but is not committed")
+    }
+
     @Test("R7: what is committed is applied only when it is durable here")
     func applyWaitsForTheDisk() {
         var follower = Bench()
