@@ -49,7 +49,8 @@ struct Kontiki: ParsableCommand {
             Exit codes:
                0  done
                1  the answer is no: no such key, a condition that does not hold,
-                  a request refused
+                  a request refused, a history or a simulation that breaks a rule
+               2  kontiki verify: no verdict on a file
               64  wrong usage
               65  wrong or damaged data
               66  an input file cannot be read
