@@ -16,19 +16,19 @@ struct Watch: Sendable {
 
     // MARK: What happens
 
-    /// A message comes to a server whose driver stands as `driver` does.
-    mutating func arrives(_ message: Message, _ driver: Driver) {
-        guard message.term == driver.core.term else { return }
+    /// A message comes to a server that is in a term.
+    mutating func arrives(_ message: Message, inTerm term: Term, at tick: UInt64) {
+        guard message.term == term else { return }
         switch message.body {
-        case .heartbeatResponse: answered[message.from] = driver.ticks
+        case .heartbeatResponse: answered[message.from] = tick
         case .appendResponse(let response):
-            if case .accepted = response.result { answered[message.from] = driver.ticks }
-        case .append, .heartbeat: leader = (message.term, driver.ticks)
+            if case .accepted = response.result { answered[message.from] = tick }
+        case .append, .heartbeat: leader = (term, tick)
         default: break
         }
     }
 
-    mutating func leads(_ driver: Driver) { leadsSince = driver.ticks }
+    mutating func leads(_ tick: UInt64) { leadsSince = tick }
 
     // MARK: What must hold
 
@@ -56,6 +56,14 @@ struct Watch: Sendable {
                 2 * count > half.count,
                 "server \(server.id.rawValue) leads in term \(core.term), and only \(count) of \(half.count) voters answered lately (R17)"
             )
+        }
+    }
+
+    /// Whether ``checkSent(_:_:)`` has something to say of such a message.
+    static func concerns(sent message: Message) -> Bool {
+        switch message.body {
+        case .preVoteRequest, .preVoteResponse(granted: true): true
+        default: false
         }
     }
 

@@ -16,7 +16,7 @@ extension World {
 
     func send(_ message: Message, from server: SimulatedServer) throws(Broken) {
         try invariants.check(sent: message, by: server)
-        if let driver = server.driver { try server.watch.checkSent(message, driver) }
+        if Watch.concerns(sent: message), let driver = server.driver { try server.watch.checkSent(message, driver) }
         guard message.to.rawValue <= servers.count else { return }
         statistics.messages += 1
         let receiver = self.server(message.to)
@@ -62,7 +62,7 @@ extension World {
             receiver.held.append(.arrival(message))
             return
         }
-        if let driver = receiver.driver { receiver.watch.arrives(message, driver) }
+        receiver.watch.arrives(message, inTerm: receiver.driver?.core.term ?? 0, at: receiver.driver?.ticks ?? 0)
         trace.mix(4, message.from.rawValue << 32 | message.to.rawValue, message.term << 8 | Trace.kind(message))
         statistics.arrived += 1
         try post([.message(message)], to: receiver)

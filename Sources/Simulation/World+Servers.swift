@@ -100,7 +100,9 @@ extension World {
     func tick(_ server: SimulatedServer) throws(Broken) {
         scheduleTick(server)
         try act(server) { $0.step([.tick], into: &$1) }
-        if let driver = server.driver { try server.watch.checkLeader(server, driver) }
+        // Whole drivers are only copied where there is something to look at.
+        guard server.driver?.core.isLeader ?? false, let driver = server.driver else { return }
+        try server.watch.checkLeader(server, driver)
     }
 
     // MARK: Steps
@@ -168,19 +170,18 @@ extension World {
 
     /// Checks what must hold, and notices what the transcript and the statistics want to know.
     private func observe(_ server: SimulatedServer) throws(Broken) {
-        guard let driver = server.driver else { return }
-        if driver.core.violation == nil { try invariants.check(server, in: servers) }
-        let isLeader = driver.core.isLeader
+        if server.driver?.core.violation == nil { try invariants.check(server, in: servers) }
+        let isLeader = server.driver?.core.isLeader ?? false
         guard isLeader != server.wasLeader else { return }
         server.wasLeader = isLeader
         if isLeader {
             statistics.leaders += 1
-            server.watch.leads(driver)
+            server.watch.leads(server.driver?.ticks ?? 0)
             reach(.leads, server)
         } else {
             server.transfers = [:]
         }
-        let term = driver.core.term
+        let term = server.driver?.core.term ?? 0
         trace.note(now) { "\(server.id.rawValue) \(isLeader ? "leads" : "stands down") in term \(term)" }
         trace.mix(3, server.id.rawValue, term)
     }

@@ -193,9 +193,9 @@ final class World {
 
     /// Somebody leads, every member has applied what is committed, a write of after the healing among it, and nobody waits.
     private var isSettled: Bool {
-        guard let leader = currentLeader, let core = leader.core, core.hasCommittedInTerm,
-            !core.configuration.isJoint, core.configurationIndex <= core.commitIndex,
-            core.commitIndex == core.lastIndex, clients.allSatisfy({ $0.operation == nil && $0.hasSettled })
+        guard clients.allSatisfy({ $0.operation == nil && $0.hasSettled }), let core = currentLeader?.core,
+            core.hasCommittedInTerm, !core.configuration.isJoint, core.configurationIndex <= core.commitIndex,
+            core.commitIndex == core.lastIndex
         else { return false }
         return slots.allSatisfy { id in
             guard core.configuration.contains(id) else { return true }
@@ -210,8 +210,10 @@ final class World {
         var term: Term = 0
         for id in slots {
             let server = server(id)
-            guard let driver = server.driver, driver.core.isLeader, driver.core.term > term else { continue }
-            (found, term) = (server, driver.core.term)
+            guard server.driver?.core.isLeader ?? false, let newer = server.driver?.core.term, newer > term else {
+                continue
+            }
+            (found, term) = (server, newer)
         }
         return found
     }
