@@ -1,8 +1,9 @@
 /// Bugs that tests can switch on, each the violation of one rule of consensus: a suite or a simulator that does not notice one has a hole.
 ///
 /// They are there only in builds with the compile-time flag `KONTIKI_PLANTED_BUGS` (an environment variable of that name when the package
-/// is built); anywhere else ``isPlanted(_:)`` is constantly false and the compiler drops the sites. `Deploy/mutations.sh` switches them on one by
-/// one and writes the table of what catches them from the comments below: the rule, and what is broken.
+/// is built). Anywhere else, the shipped binary and ordinary tests included, ``isPlanted(_:)`` is constantly false, the compiler drops the sites,
+/// and nothing is left but the names below. `Deploy/mutations.sh` switches the bugs on one by one and writes the table of what catches them from
+/// the comments here: the rule, and what is broken.
 @usableFromInline
 package enum PlantedBug: String, CaseIterable, Sendable {
     // MARK: Durability

@@ -71,8 +71,19 @@ package struct Invariants: Sendable {
         by server: some ObservedServer
     ) throws(Broken) {
         var previous = log.last
-        if let base = write.replaceLog { previous = base.position }
+        if let base = write.replaceLog {
+            previous = base.position
+            try demand(
+                log.term(at: base.position.index) != base.position.term,
+                "server \(server.id.rawValue) drops its log for a snapshot at \(base.position), which it holds (R38)"
+            )
+        }
         if let first = write.truncateFrom {
+            // Entries go only where those of a later leader take their place, at once.
+            try demand(
+                write.append.first?.index == first,
+                "server \(server.id.rawValue) truncates from \(first), and nothing takes the place (R4, R20)"
+            )
             let commit = seen[server.id].map { $0.life == server.life ? $0.commit : 0 } ?? 0
             try demand(first > commit, "server \(server.id.rawValue) truncates from \(first), commit \(commit) (R24)")
         }
@@ -201,7 +212,16 @@ package struct Invariants: Sendable {
                 "server \(server.id.rawValue) takes \(stable) for stable, its disk does not (R9)"
             )
         }
+        if core.configurationIndex >= core.firstIndex {
+            guard case .configuration(core.configuration)? = written.entry(at: core.configurationIndex)?.payload else {
+                throw Broken("server \(server.id.rawValue) goes by a configuration that its log does not hold (R10)")
+            }
+        }
         guard core.isLeader else { return }
+        try demand(
+            core.configuration.isVoter(core.id) || core.configurationIndex > core.commitIndex,
+            "server \(server.id.rawValue) leads, and its removal is committed (R43)"
+        )
         for peer in core.replication {
             try demand(peer.match < peer.next, "match \(peer.match) is not below next \(peer.next) (R26)")
             try demand(peer.match <= core.lastIndex, "match \(peer.match) is beyond the leader's log")
