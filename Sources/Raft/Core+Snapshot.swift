@@ -27,7 +27,9 @@ extension Core {
         guard !isLeader, restoring == nil else { return }
         if snapshot.position.index > commitIndex || isPlanted(.installsOldSnapshots) {
             if holds(snapshot.position) {
-                // The log holds it all: what stands behind it is kept (R38), and the entries are applied as usual.
+                // The log holds it all: what stands behind it is kept (R38), and the entries are applied as usual. A campaign ends: what
+                // is committed now may have removed this server (R43).
+                if role != .follower { becomeFollower(term: term, leader: nil, into: &effects) }
                 commit(upTo: snapshot.position.index, into: &effects)
             } else {
                 install(snapshot, into: &effects)

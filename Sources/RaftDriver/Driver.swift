@@ -121,9 +121,11 @@ package struct Driver: Sendable {
             planApply(into: &actions)
         case .append(let peer):
             guard var waiting = waitingAppends.removeValue(forKey: peer), let order = waiting.popFirst() else { return }
-            if let entries {
+            let count = order.last - order.previous.index
+            if let entries, UInt64(entries.count) == count || isPlanted(.sendsShortAppends) {
                 emit(order, entries: entries, into: &actions)
             } else {
+                // Trimmed away, or not durable yet: the core must know that nothing was sent.
                 step([.unreachable(peer)], into: &actions)
             }
             // What waited behind it goes now, in order, or waits for storage itself.
@@ -257,10 +259,8 @@ package struct Driver: Sendable {
     }
 
     private func emit(_ order: AppendOrder, entries: [Entry], into actions: inout Actions) {
-        // An order of an earlier term is void; so is one whose entries are not what it was about.
-        let isOfThisTerm = core.isLeader && core.term == order.term || isPlanted(.sendsAppendsOfEarlierTerms)
-        let isWhole = order.previous.index + UInt64(entries.count) == order.last || isPlanted(.sendsShortAppends)
-        guard isOfThisTerm, isWhole else { return }
+        // An order of an earlier term is void.
+        guard core.isLeader && core.term == order.term || isPlanted(.sendsAppendsOfEarlierTerms) else { return }
         let append = Append(
             previous: order.previous,
             entries: entries,

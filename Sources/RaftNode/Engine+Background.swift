@@ -184,6 +184,8 @@ extension Engine {
 
     /// A snapshot lies complete on disk.
     func snapshotArrived(_ descriptor: SnapshotDescriptor, from peer: ServerID) {
+        // One that comes before the log can be written is asked for again: the file is there then.
+        guard isRunning else { return }
         logger.info("received a snapshot", metadata: ["from": "\(name(of: peer))", "at": "\(descriptor.position)"])
         if descriptor.position.index > latestSnapshot?.position.index ?? 0 { latestSnapshot = descriptor }
         act { $0.snapshotReceived(descriptor.base, bytes: Int(descriptor.fileSize), from: peer, into: &$1) }

@@ -132,7 +132,7 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
     /// Runs `body` on the driver and carries out what it asks for.
     func act(_ body: (inout Driver, inout Driver.Actions) -> Void) {
         loop.preconditionInEventLoop()
-        guard !hasFailed, !isStopped else { return }
+        guard isRunning else { return }
         var actions = Driver.Actions()
         body(&driver, &actions)
         backlog.append(actions)

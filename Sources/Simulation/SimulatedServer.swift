@@ -19,16 +19,16 @@ struct SimulatedDisk: Sendable {
     /// Of a disk that lies: what is really there. What `log` holds beyond it goes with the power.
     var platter: StoredLog?
 
-    /// The newest two stay, and one that is needed.
-    mutating func add(_ snapshot: SimulatedSnapshot, needed: LogPosition?) {
-        guard !snapshots.contains(where: { $0.base.position == snapshot.base.position }) else { return }
+    /// The newest two stay, the new one, and one that is being loaded.
+    mutating func add(_ snapshot: SimulatedSnapshot, loading: LogPosition?) {
+        let position = snapshot.base.position
+        guard !snapshots.contains(where: { $0.base.position == position }) else { return }
         snapshots.append(snapshot)
         snapshots.sort { $0.base.position.index < $1.base.position.index }
-        while snapshots.count > 2,
-            let position = snapshots.indices.first(where: { snapshots[$0].base.position != needed }),
-            position < snapshots.count - 2
-        {
-            snapshots.remove(at: position)
+        let newest = snapshots.suffix(2).map(\.base.position)
+        snapshots.removeAll { old in
+            let place = old.base.position
+            return !newest.contains(place) && place != position && place != loading
         }
     }
 }
@@ -55,6 +55,8 @@ final class SimulatedServer: ObservedServer {
     var machine: RegisterMachine
     var answers = Answers<Bool>()
     var waiters: [Token: Waiter] = [:]  // looked up, and counted
+    /// Tokens whose outcome came, though who waits may still wait for the apply.
+    var settled: Set<Token> = []  // looked up only
     private var lastToken: Token = Driver.internalToken
     /// What was handed to the driver and is not carried out yet.
     var backlog: Deque<Driver.Actions> = []
@@ -106,6 +108,7 @@ final class SimulatedServer: ObservedServer {
         syncing = 0
         answers.removeAll()
         waiters = [:]
+        settled = []
         backlog = []
         effectsLeft = nil
         restoring = nil

@@ -9,8 +9,11 @@ struct Client: Sendable {
     var slot: Int
     /// The request that it waits for.
     var operation: Int?
-    /// After the healing: a write of its own was answered.
-    var hasSettled = false
+    /// After the healing: a write of its own was answered, and a read.
+    var hasWritten = false
+    var hasRead = false
+
+    var hasSettled: Bool { hasWritten && hasRead }
 }
 
 /// What a server answers.
@@ -65,7 +68,7 @@ extension World {
         let kind: ClientOperation.Kind
         // Values name the request, so that a read tells which write it saw.
         let value = Int64(operations.count)
-        if clientRandom.chance(climate.reads), !isHealed {
+        if isHealed ? clients[number].hasWritten : clientRandom.chance(climate.reads) {
             kind = .read
         } else if clientRandom.chance(300), !isHealed {
             kind = .command(.compareAndSet(expected: server.machine.values[key], new: value))
@@ -208,7 +211,9 @@ extension World {
         clients[number].operation = nil
         if wasAnswered {
             statistics.answered += 1
-            if operation.isAfterHealing { clients[number].hasSettled = true }
+            if operation.isAfterHealing {
+                if operation.kind == .read { clients[number].hasRead = true } else { clients[number].hasWritten = true }
+            }
         } else if clientRandom.chance(500) {
             clients[number].slot = clientRandom.pick(slots.count)
         }
@@ -278,7 +283,10 @@ extension World {
                 )
             )
         }
-        switch history.check() {
+        // The first bound is for speed; few histories need more.
+        var verdict = history.check(limit: 200_000)
+        if verdict == .undecided { verdict = history.check(limit: 50_000_000) }
+        switch verdict {
         case .linearizable: break
         case .notLinearizable:
             let part = history.counterexample().map { "\n\($0)" } ?? ""

@@ -74,7 +74,10 @@ extension World {
         _ range: ClosedRange<LogIndex>,
         maxBytes: Int
     ) throws(Broken) {
-        var entries = server.disk.log.entries(behind: range.lowerBound - 1, upTo: range.upperBound)
+        // What is not durable yet cannot be read: the answer may be shorter than what was asked for.
+        let end = min(range.upperBound, server.disk.log.lastIndex)
+        var entries =
+            end < range.lowerBound ? nil : server.disk.log.entries(behind: range.lowerBound - 1, upTo: end)
         statistics.fetches += 1
         if let all = entries {
             var sum = 0
@@ -141,7 +144,7 @@ extension World {
         durable: LogPosition,
         _ server: SimulatedServer
     ) throws(Broken) {
-        server.disk.add(snapshot, needed: server.restoring ?? server.disk.log.base.position)
+        server.disk.add(snapshot, loading: server.restoring)
         statistics.snapshots += 1
         reach(.snapshotWritten, server)
         let position = snapshot.base.position

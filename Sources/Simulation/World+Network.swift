@@ -111,7 +111,7 @@ extension World {
             statistics.brokenTransfers += 1
             return
         }
-        guard !receiver.isPaused, !sender.isPaused else {
+        guard !receiver.isPaused else {
             agenda.add(.snapshotPiece(transfer), at: now + climate.election / 4)
             return
         }
@@ -127,7 +127,7 @@ extension World {
             return
         }
         receiver.disk.partial = nil
-        receiver.disk.add(transfer.snapshot, needed: receiver.restoring ?? receiver.disk.log.base.position)
+        receiver.disk.add(transfer.snapshot, loading: receiver.restoring)
         statistics.snapshotsMoved += 1
         trace.note(now) { "\(receiver.id.rawValue) holds the snapshot at \(base.position) of \(sender.id.rawValue)" }
         reach(.snapshotArrived, receiver)

@@ -72,8 +72,17 @@ extension World {
         for write in server.pendingWrites.prefix(surviving) { try server.disk.log.carryOut(write) }
         for waiter in server.waiters.sorted(by: { $0.key < $1.key }) { loseConnection(waiter.value) }
         server.forget()
+        noticeBrokenConnections(of: server)
         if losesPower { try losePower(server) }
         agenda.add(.restart(server.id), at: now + down)
+    }
+
+    /// The others' connections to it break; most notice at once.
+    private func noticeBrokenConnections(of server: SimulatedServer) {
+        for id in slots where id != server.id && self.server(id).isUp && networkRandom.chance(500) {
+            let peer = self.server(id)
+            agenda.add(.unreachable(id, life: peer.life, server.id), at: now + networkRandom.upTo(climate.delaySpread))
+        }
     }
 
     func restart(_ server: SimulatedServer) throws(Broken) {
@@ -267,7 +276,10 @@ extension World {
 
     private func settle(_ outcome: Outcome, _ server: SimulatedServer) throws(Broken) {
         guard outcome.token != Driver.internalToken else { return }
-        try demand(server.waiters[outcome.token] != nil, "server \(server.id.rawValue): a second outcome, \(outcome)")
+        try demand(
+            server.waiters[outcome.token] != nil && server.settled.insert(outcome.token).inserted,
+            "server \(server.id.rawValue): a second outcome, \(outcome)"
+        )
         switch outcome {
         case .committed(let token, let position):
             try checkCommitted(token, at: position, server)
