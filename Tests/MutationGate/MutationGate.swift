@@ -28,6 +28,7 @@ enum MutationGate {
             say("seed \(first &+ number)")
             if let failure = simulate(SimulationOptions(seed: first &+ number)).failure {
                 let what = failure.description.split(separator: "\n").first ?? ""
+                say(failure.description)
                 say("caught \(number + 1): \(what)")
                 return
             }
