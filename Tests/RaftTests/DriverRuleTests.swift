@@ -101,6 +101,20 @@ import Testing
         #expect(sent.appends(to: 3).map(\.previous.index) == [2, 6])
     }
 
+    @Test("R29: entries that storage does not have yet do not count as sent, and are asked for again")
+    func shortFetch() {
+        let entries = (2...5).map { command($0, 1) } + [Entry(index: 6, term: 2, payload: .noop)]
+        var leader = Self.leader(last: 5)
+        leader.reject(3, at: 5, hint: position(1, 1))
+        leader.fetched(.append(server(3)), entries)
+        #expect(leader.acknowledge(3, 2).fetches.map(\.range) == [3...6])
+        #expect(leader.fetched(.append(server(3)), [command(3, 1)]).appends(to: 3).isEmpty, "one of four entries")
+        for _ in 0..<leader.core.options.heartbeatTicks { leader.step(.tick) }
+        let session = leader.core.progress(server(3))?.session ?? 0
+        let answer = leader.receive(3, .heartbeatResponse(HeartbeatResponse(session: session, round: 0)))
+        #expect(answer.fetches.map(\.range) == [3...6])
+    }
+
     @Test("R40: a snapshot is loaded when the log that begins behind it is durable, and no flush is under way")
     func restoreWaits() {
         var follower = DriverBench()

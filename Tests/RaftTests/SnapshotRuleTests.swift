@@ -48,6 +48,15 @@ import Testing
         #expect(effects.applyUpTo == 3)
     }
 
+    @Test("R43: a candidate whose log a snapshot commits stands back: what is committed may have removed it")
+    func candidateCommits() {
+        var candidate = Bench(terms: [1, 1, 1])
+        candidate.becomeCandidate()
+        candidate.step(.snapshotReceived(base(3, 1), from: server(2)))
+        #expect(candidate.core.commitIndex == 3)
+        #expect(candidate.core.role == .follower)
+    }
+
     @Test("R39: a snapshot replaces the membership, a stale uncommitted one too")
     func membershipOfSnapshot() {
         var follower = Bench()
