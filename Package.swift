@@ -140,7 +140,7 @@ let package = Package(
             swiftSettings: house
         ),
         tests("LMDBTests", ["LMDB"]),
-        tests("RaftTests", ["RaftDriver", "Raft"]),
+        tests("RaftTests", ["Simulation", "RaftDriver", "Raft"]),
         tests("ScenarioTests", ["Raft"], exclude: ["README.md", "Transcripts"]),
         tests("LinearizabilityTests", ["Linearizability"]),
         tests("SimulationTests", ["Simulation", "Linearizability", "RaftDriver", "Raft"]),

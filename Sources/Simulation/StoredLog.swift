@@ -16,8 +16,8 @@ package func demand(_ condition: Bool, _ message: @autoclosure () -> String) thr
 /// A log as storage keeps it: what every `StorageWrite` carried out so far has made of it.
 package struct StoredLog: Sendable {
     package var hardState = HardState()
-    package private(set) var base: LogBase
-    package private(set) var entries: [Entry] = []
+    package var base: LogBase
+    package var entries: [Entry] = []
 
     package init(base: LogBase = LogBase()) { self.base = base }
 

@@ -1,3 +1,5 @@
+import Simulation
+
 @testable import Raft
 
 /// One seeded run: faults first, with every invariant checked after every step; then the world heals and must make progress.

@@ -1,3 +1,5 @@
+import Simulation
+
 @testable import Raft
 
 /// What survives a crash: the log environment, the newest snapshot file, and where the state machine durably stands.
@@ -23,7 +25,7 @@ struct Disk {
 }
 
 /// One server of a test world: a core, its disk, what is on its way to that disk, and a state machine.
-final class TestServer {
+final class TestServer: ObservedServer {
     let id: ServerID
     var disk: Disk
     /// nil while crashed.
@@ -46,6 +48,8 @@ final class TestServer {
     }
 
     var isUp: Bool { core != nil }
+    var durableLog: StoredLog { disk.log }
+    var writtenLog: StoredLog { memory }
 
     func start(options: Options, seed: UInt64) throws {
         try disk.recover()

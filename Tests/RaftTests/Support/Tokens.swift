@@ -1,3 +1,5 @@
+import Simulation
+
 @testable import Raft
 
 /// Follows what was asked of the cores: every token has one outcome, and the outcome is true.
