@@ -54,6 +54,7 @@ extension Core {
             peers[position].contactTick = tick
             peers[position].ackTick = tick
             peers[position].probeTick = 0
+            peers[position].beginning = 0
             if peers[position].departsAtTick != nil { peers[position].departsAtTick = tick + 4 * options.electionTicks }
         }
         transfer?.startTick = tick

@@ -69,7 +69,8 @@ extension Core {
                     last: last,
                     commit: commitIndex,
                     session: peer.session,
-                    round: reads.round
+                    round: reads.round,
+                    beginning: peer.beginning
                 )
             )
         )

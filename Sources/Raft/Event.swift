@@ -86,8 +86,15 @@ public struct AppendOrder: Hashable, Sendable {
     public var commit: LogIndex
     public var session: UInt64
     public var round: UInt64
+    /// Counts how often the leader began anew with this follower: what it asked for before is void, and not worth fetching.
+    public var beginning: UInt64
 
     public var isEmpty: Bool { last == previous.index }
+
+    /// Whether the leader has not begun anew between the two.
+    package func belongs(with other: AppendOrder) -> Bool {
+        (term, session, beginning) == (other.term, other.session, other.beginning)
+    }
 }
 
 public struct SnapshotSend: Hashable, Sendable {

@@ -26,6 +26,8 @@ struct Progress: Hashable, Sendable {
     private(set) var inFlightBytes = 0
     /// When the last probe was sent, in ticks.
     var probeTick: UInt64 = 0
+    /// Counts how often the window was cleared.
+    var beginning: UInt64 = 0
     /// The newest read round that this follower confirmed.
     var confirmedRound: UInt64 = 0
     /// The commit index it was last told.
@@ -104,6 +106,7 @@ struct Progress: Hashable, Sendable {
     }
 
     private mutating func clearWindow() {
+        beginning &+= 1
         inFlight.removeAll()
         inFlightBytes = 0
     }

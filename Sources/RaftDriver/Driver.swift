@@ -121,12 +121,15 @@ package struct Driver: Sendable {
             planApply(into: &actions)
         case .append(let peer):
             guard var waiting = waitingAppends.removeValue(forKey: peer), let order = waiting.popFirst() else { return }
+            let isVoid = waiting.first.map { !$0.belongs(with: order) } ?? false
             let count = order.last - order.previous.index
             if let entries, UInt64(entries.count) == count || isPlanted(.sendsShortAppends) {
-                emit(order, entries: entries, into: &actions)
-            } else {
-                // Trimmed away, or not durable yet: the core must know that nothing was sent.
+                if !isVoid { emit(order, entries: entries, into: &actions) }
+            } else if !isVoid {
+                // Trimmed away, or not durable yet: the core must know that nothing was sent. It begins again where the follower is known to
+                // stand, so what waited behind is void, too.
                 step([.unreachable(peer)], into: &actions)
+                return
             }
             // What waited behind it goes now, in order, or waits for storage itself.
             for order in waiting { handle(order, into: &actions) }
@@ -244,7 +247,13 @@ package struct Driver: Sendable {
 
     /// Sends an append with its entries, or lets it wait its turn for storage: appends to one follower stay in order.
     private mutating func handle(_ order: AppendOrder, into actions: inout Actions) {
-        if waitingAppends[order.to] != nil, !(isPlanted(.appendsOvertake) && cache.holds(order.previous.index + 1)) {
+        if let last = waitingAppends[order.to]?.last,
+            !(isPlanted(.appendsOvertake) && cache.holds(order.previous.index + 1))
+        {
+            // The first is being fetched. What an earlier beginning left behind it is void, and would pile up with each new one.
+            if !order.belongs(with: last), let count = waitingAppends[order.to]?.count {
+                waitingAppends[order.to]?.removeLast(count - 1)
+            }
             waitingAppends[order.to]?.append(order)
             return
         }

@@ -105,7 +105,7 @@ final class World {
         agenda.add(.rescue, at: climate.election)
         try runUntil(length) { false }
         try heal()
-        let bound = now + 100 * climate.election + 20_000_000
+        let bound = now + 400 * climate.election + 60_000_000
         var nextLook = now
         try runUntil(bound) {
             guard now >= nextLook else { return false }
