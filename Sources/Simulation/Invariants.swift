@@ -79,9 +79,10 @@ package struct Invariants: Sendable {
             )
         }
         if let first = write.truncateFrom {
-            // Entries go only where those of a later leader take their place, at once.
+            // Entries go only where those of a later leader take their place, at once; a step of several messages may add some before them.
             try demand(
-                write.append.first?.index == first,
+                write.append.first.map { $0.index <= first } ?? false
+                    && write.append[write.append.count - 1].index >= first,
                 "server \(server.id.rawValue) truncates from \(first), and nothing takes the place (R4, R20)"
             )
             let commit = seen[server.id].map { $0.life == server.life ? $0.commit : 0 } ?? 0
