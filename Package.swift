@@ -141,7 +141,7 @@ let package = Package(
         ),
         tests("LMDBTests", ["LMDB"]),
         tests("RaftTests", ["Simulation", "RaftDriver", "Raft"]),
-        tests("ScenarioTests", ["Raft"], exclude: ["README.md", "Transcripts"]),
+        tests("ScenarioTests", ["Raft", "Simulation"], exclude: ["README.md", "Transcripts"]),
         tests("LinearizabilityTests", ["Linearizability"]),
         tests("SimulationTests", ["Simulation", "Linearizability", "RaftDriver", "Raft"]),
         tests("RaftStorageTests", ["RaftStorage", "Raft", "LMDB"]),

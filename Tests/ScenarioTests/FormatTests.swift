@@ -1,4 +1,5 @@
 import Foundation
+import Simulation
 import Testing
 
 /// The runner itself: what it refuses, and that it notices what a transcript does not say.

@@ -1,3 +1,5 @@
+import Simulation
+
 @testable import Raft
 
 /// Says positions, entries, messages and writes the way the transcripts do.

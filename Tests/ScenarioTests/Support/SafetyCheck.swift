@@ -1,15 +1,6 @@
+import Simulation
+
 @testable import Raft
-
-/// A rule that the core, or the scenario, broke.
-struct Broken: Error, CustomStringConvertible {
-    var description: String
-
-    init(_ description: String) { self.description = description }
-}
-
-func demand(_ condition: Bool, _ message: @autoclosure () -> String) throws {
-    if !condition { throw Broken(message()) }
-}
 
 /// What must hold in every scenario, whatever its text expects: it reads disks, logs and messages, and remembers.
 struct SafetyCheck {

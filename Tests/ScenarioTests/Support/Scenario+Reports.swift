@@ -1,3 +1,5 @@
+import Simulation
+
 @testable import Raft
 
 extension World {

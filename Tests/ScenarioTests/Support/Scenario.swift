@@ -1,3 +1,5 @@
+import Simulation
+
 @testable import Raft
 
 /// Carries out the commands of a transcript, and answers what they print.

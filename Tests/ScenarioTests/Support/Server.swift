@@ -1,3 +1,5 @@
+import Simulation
+
 @testable import Raft
 
 /// What survives a crash.
@@ -20,48 +22,6 @@ struct Disk {
             log.base = machine
             log.entries = []
         }
-    }
-}
-
-/// A log as storage keeps it: what every write carried out so far has made of it.
-struct StoredLog {
-    var hardState = HardState()
-    var base = LogBase()
-    var entries: [Entry] = []
-
-    var lastIndex: LogIndex { base.position.index + UInt64(entries.count) }
-    var last: LogPosition { entries.last?.position ?? base.position }
-
-    func entry(at index: LogIndex) -> Entry? {
-        guard index > base.position.index, index <= lastIndex else { return nil }
-        return entries[Int(index - base.position.index - 1)]
-    }
-
-    func term(at index: LogIndex) -> Term? {
-        index == base.position.index ? base.position.term : entry(at: index)?.term
-    }
-
-    /// Carries a write out in the order that `StorageWrite` promises, and refuses one that leaves a gap.
-    mutating func carryOut(_ write: StorageWrite) throws {
-        if let newBase = write.replaceLog {
-            base = newBase
-            entries = []
-        }
-        if let first = write.truncateFrom {
-            try demand(first > base.position.index, "truncation from \(first), where the log begins behind it")
-            entries.removeAll { $0.index >= first }
-        }
-        for entry in write.append {
-            try demand(entry.index == lastIndex + 1, "entry \(entry.position) is stored behind \(last) (R25)")
-            entries.append(entry)
-        }
-        if let newBase = write.trimTo {
-            try demand(term(at: newBase.position.index) == newBase.position.term, "a trim to \(newBase.position)")
-            entries.removeFirst(Int(newBase.position.index - base.position.index))
-            base = newBase
-        }
-        if let newState = write.hardState { hardState = newState }
-        try demand(last.term <= hardState.term, "an entry of term \(last.term) stored in term \(hardState.term) (R3)")
     }
 }
 

@@ -1,4 +1,5 @@
 import Foundation
+import Simulation
 
 /// A scenario file: prose, and blocks of commands with what they are expected to print.
 ///

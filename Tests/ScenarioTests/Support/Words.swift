@@ -1,3 +1,5 @@
+import Simulation
+
 @testable import Raft
 
 /// The words of one command, taken one after the other.

@@ -1,3 +1,5 @@
+import Simulation
+
 @testable import Raft
 
 /// Servers, their disks and the network between them: nothing happens by itself, everything is asked for and noted down.
