@@ -1,5 +1,3 @@
-import Simulation
-
 @testable import Raft
 
 /// Says positions, entries, messages and writes the way the transcripts do.
