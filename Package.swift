@@ -35,6 +35,8 @@ let package = Package(
         .library(name: "Raft", targets: ["Raft"]),
         .library(name: "RaftNode", targets: ["RaftNode", "RaftDriver"]),
         .library(name: "KontikiClient", targets: ["KontikiClient"]),
+        // Tests preload it into nodes; nothing links it.
+        .library(name: "DiskRecorder", type: .dynamic, targets: ["DiskRecorder"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-collections", from: "1.3.0"),
@@ -182,6 +184,9 @@ let package = Package(
                 .product(name: "NIOPosix", package: nio),
             ]
         ),
+        .target(name: "DiskRecorder", path: "Tests/DiskRecorder", exclude: ["README.md"]),
+        .target(name: "PowerCut", path: "Tests/PowerCut", swiftSettings: house),
+        tests("DiskRecorderTests", ["PowerCut"]),
         tests("HouseRulesTests", []),
     ]
 )
@@ -203,6 +208,8 @@ if plantsBugs {
 // what they need. So it is with planted bugs.
 if let named = plantsBugs ? "RaftTests mutation-gate" : sanitizedTargets {
     var wanted = named.split(separator: " ").map(String.init)
+    let preloading = ["DiskRecorderTests", "PowerCutTests", "EndToEndTests"]
+    if preloading.contains(where: wanted.contains) { wanted.append("DiskRecorder") }
     var kept: Set<String> = []
     while let name = wanted.popLast() {
         guard kept.insert(name).inserted, let target = package.targets.first(where: { $0.name == name }) else {
@@ -211,5 +218,5 @@ if let named = plantsBugs ? "RaftTests mutation-gate" : sanitizedTargets {
         for case .byNameItem(let dependency, _) in target.dependencies { wanted.append(dependency) }
     }
     package.targets.removeAll { !kept.contains($0.name) }
-    package.products = []
+    package.products.removeAll { $0.name != "DiskRecorder" || !kept.contains($0.name) }
 }
