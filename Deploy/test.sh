@@ -21,7 +21,7 @@ if [ -z "${KONTIKI_SKIP_TSAN:-}" ]; then
     fixed_layout=()
     if command -v setarch >/dev/null && setarch "$(uname -m)" -R true 2>/dev/null; then fixed_layout=(setarch "$(uname -m)" -R); fi
     KONTIKI_TEST_TARGETS="RaftStorageTests RaftTransportTests RaftNodeTests KeyValueTests HTTPAPITests" \
-        TSAN_OPTIONS="halt_on_error=1 second_deadlock_stack=1" \
+        TSAN_OPTIONS="halt_on_error=1 second_deadlock_stack=1 suppressions=$PWD/Deploy/thread-sanitizer.txt" \
         "${fixed_layout[@]}" swift test --scratch-path .build-tsan --sanitize=thread --no-parallel \
         --filter 'RaftNodeTests|RaftTransportTests|GroupCommitter|WorkerThread|StoreConcurrency|HTTPAPITests'
 fi
