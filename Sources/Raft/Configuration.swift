@@ -83,6 +83,9 @@ public struct Configuration: Hashable, Sendable {
     /// Whether `id` votes, in either half of a joint configuration.
     public func isVoter(_ id: ServerID) -> Bool { voters.contains(id) || outgoing.contains(id) }
 
+    /// Whether `id` decides alone.
+    func isOnlyVoter(_ id: ServerID) -> Bool { voters == [id] && !isJoint }
+
     public func isLearner(_ id: ServerID) -> Bool { learners.contains(id) }
 
     public func contains(_ id: ServerID) -> Bool { members.contains { $0.id == id } }

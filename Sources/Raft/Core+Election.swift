@@ -1,12 +1,18 @@
 /// Elections: pre-vote, vote, terms, and who may lead.
 extension Core {
-    /// A server campaigns by its latest appended membership (R16), not while its disk hangs (R19) or a snapshot is being installed.
+    /// A server campaigns by its latest appended membership (R16), and only when it ``isFitToLead``.
     ///
     /// One whose removal is not known to be committed campaigns as well, without counting its own vote: it may be the only one
     /// whose log is long enough, and its vote may be needed where the removal has not arrived (Raft dissertation §4.2.2).
     var mayCampaign: Bool {
-        isPossibleVoter && (!storageStalled || isPlanted(.campaignsWithStalledDisk))
+        isPossibleVoter && isFitToLead
+    }
+
+    /// Not while the disk hangs (R19), a snapshot is being installed, or the server is barred; a leader's wish changes nothing about it.
+    private var isFitToLead: Bool {
+        (!storageStalled || isPlanted(.campaignsWithStalledDisk))
             && (restoring == nil || isPlanted(.campaignsDuringRestore))
+            && (mayLead || isPlanted(.campaignsWhenBarred))
     }
 
     private var isPossibleVoter: Bool {
@@ -167,7 +173,7 @@ extension Core {
         case .appendResponse(let response): handleAppendResponse(response, from: message.from, into: &effects)
         case .heartbeatResponse(let response): handleHeartbeatResponse(response, from: message.from, into: &effects)
         case .timeoutNow:
-            guard configuration.isVoter(id), !isLeader, restoring == nil else { break }
+            guard configuration.isVoter(id), !isLeader, isFitToLead || isPlanted(.campaignsWhenAsked) else { break }
             if isPlanted(.transferAsksForPreVotes) {
                 campaignForPreVotes(into: &effects)
             } else {

@@ -97,6 +97,13 @@ extension Core {
         transfer = Transfer(token: token, target: successor, startTick: tick)
     }
 
+    /// A leader that is barred hands leadership over; where that does not come about in time, it stands down at the next tick without.
+    mutating func handleMayLead(_ may: Bool) {
+        mayLead = may
+        guard !may, isLeader, transfer == nil, let successor = bestSuccessor else { return }
+        transfer = Transfer(token: nil, target: successor, startTick: tick)
+    }
+
     /// The voter that was heard from lately and holds the most of the log.
     private var bestSuccessor: ServerID? {
         let candidates = peers.filter {

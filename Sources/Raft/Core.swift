@@ -60,6 +60,8 @@ public struct Core: Hashable, Sendable {
     var applyingIndex: LogIndex
     var restoring: LogIndex?
     public internal(set) var violation: Violation?
+    /// Whether this server may lead, as ``Event/mayLead(_:)`` last said.
+    public internal(set) var mayLead = true
 
     var random: SeededRandom
     var tick: UInt64 = 0
@@ -216,6 +218,7 @@ public struct Core: Hashable, Sendable {
         case .changeMembership(let token, let target): handleChange(token, to: target, into: &effects)
         case .transfer(let token, let target): handleTransfer(token, to: target, into: &effects)
         case .unreachable(let peer): handleUnreachable(peer)
+        case .mayLead(let may): handleMayLead(may)
         case .storageFailed(let reason):
             if !isPlanted(.outlivesStorageFailure) { halt("the storage failed: \(reason)") }
         }
@@ -248,9 +251,12 @@ public struct Core: Hashable, Sendable {
     }
 
     private mutating func tickLeader(into effects: inout Effects) {
-        let isStalled = storageStalled && !isPlanted(.leadsWithStalledDisk)
+        // A leader that is the only voter has nobody to give way to, and its reads need no disk.
+        let isOnlyVoter = configuration.isOnlyVoter(id) && !isPlanted(.onlyVoterGivesUp)
+        let isStalled = storageStalled && !isOnlyVoter && !isPlanted(.leadsWithStalledDisk)
         let isAlone = !hasRecentQuorum && !isPlanted(.leadsWithoutQuorum)
-        if isStalled || isAlone {
+        let isBarred = !mayLead && transfer == nil && !isPlanted(.leadsWhenBarred)
+        if isStalled || isAlone || isBarred {
             // R17, R19: without a quorum, or with a disk that does not answer, somebody else must lead.
             becomeFollower(term: term, leader: nil, into: &effects)
             return
@@ -264,7 +270,7 @@ public struct Core: Hashable, Sendable {
     mutating func resetElectionTimer() {
         timerTick = tick
         // Who needs nobody's vote need not wait for anybody.
-        guard configuration.voters != [id] || configuration.isJoint else {
+        guard !configuration.isOnlyVoter(id) else {
             electionTimeout = 1
             return
         }

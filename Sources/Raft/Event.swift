@@ -24,6 +24,9 @@ public enum Event: Hashable, Sendable {
     case transfer(Token, to: ServerID?)
     /// The link to a peer broke: what was sent may be lost.
     case unreachable(ServerID)
+    /// Whether this server may lead; it may until it is told otherwise. One that may not goes on voting and following, neither campaigns
+    /// nor lets itself be made a leader, and as the leader hands leadership over, or stands down within two election timeouts.
+    case mayLead(Bool)
     /// The storage failed. The core stops for good (R6).
     case storageFailed(String)
 }

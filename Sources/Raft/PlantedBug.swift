@@ -99,6 +99,14 @@ package enum PlantedBug: String, CaseIterable, Sendable {
     case leadsWithStalledDisk
     /// R19: A server whose disk hangs campaigns.
     case campaignsWithStalledDisk
+    /// R19: A server whose disk hangs, or that is barred, campaigns when the leader asks it to.
+    case campaignsWhenAsked
+    /// R19: A leader that is the only voter gives up leadership when its disk hangs, and its reads with it.
+    case onlyVoterGivesUp
+    /// R19: A server that may not lead campaigns.
+    case campaignsWhenBarred
+    /// R19: A leader that may not lead any more leads on.
+    case leadsWhenBarred
     /// R20: A leader that becomes a follower drops what is not committed.
     case dropsTailAtStepDown
 

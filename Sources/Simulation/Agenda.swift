@@ -22,6 +22,7 @@ enum Happening: Sendable {
     case partitionHeals(Int)
     case stormEnds
     case diskRecovers(ServerID)
+    case mayLeadAgain(ServerID)
     case rescue
 
     /// The process that has to be running, and awake, for it to happen.

@@ -61,6 +61,8 @@ enum Fault: Hashable, Sendable {
     case changeMembership(choice: UInt64)
     case transfer(to: Int?)
     case snapshot(Int)
+    /// A server is told that it may not lead; a restart does not change it.
+    case bar(Victim, time: UInt64)
     /// A server's clock runs at this many thousandths of the true pace from now on.
     case clock(Int, pace: UInt64)
     /// Many commands come at once, to a server that is cut off at the same moment when `isolation` is not 0.
@@ -75,7 +77,7 @@ enum Fault: Hashable, Sendable {
         case .storm: .storms
         case .wipe: .wipes
         case .changeMembership: .membership
-        case .transfer: .transfers
+        case .transfer, .bar: .transfers
         case .snapshot: .snapshots
         case .clock: .clocks
         case .burst: .bursts
@@ -151,7 +153,9 @@ struct FaultPlanner {
         case .storms: .storm(loss: 50 + random.upTo(400), delay: random.upTo(election), time: time())
         case .wipes: .wipe(slot())
         case .membership: .changeMembership(choice: random.next())
-        case .transfers: .transfer(to: random.chance(500) ? nil : slot())
+        case .transfers:
+            random.chance(300)
+                ? .bar(victim(), time: time()) : .transfer(to: random.chance(500) ? nil : slot())
         case .snapshots: .snapshot(slot())
         case .clocks: .clock(slot(), pace: 700 + random.upTo(700))
         case .bursts:

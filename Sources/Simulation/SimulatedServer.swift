@@ -77,6 +77,8 @@ final class SimulatedServer: ObservedServer {
     /// Between two ticks, in microseconds.
     var tickLength: UInt64
     var sync: UInt64?
+    /// It may not lead, in this life and the next.
+    var isBarred = false
     var wasLeader = false
     var watch = Watch()
     /// Its disk was replaced; another server has taken its slot.

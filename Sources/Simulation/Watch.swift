@@ -13,6 +13,8 @@ struct Watch: Sendable {
     var answersPreVote = false
     /// When the oldest write under way was asked for.
     var syncSince: UInt64?
+    /// When the server was told that it may not lead.
+    var barredSince: UInt64?
 
     // MARK: What happens
 
@@ -42,7 +44,12 @@ struct Watch: Sendable {
             leadsSince = driver.ticks
         }
         let patience = 2 * core.options.electionTicks + 2
-        if let syncSince, driver.ticks - syncSince > patience {
+        if let barredSince, driver.ticks - barredSince > patience {
+            throw Broken("server \(server.id.rawValue) leads though it may not for \(driver.ticks - barredSince) ticks")
+        }
+        // Who is the only voter has nobody to give way to.
+        let isOnlyVoter = core.configuration.voters == [core.id] && !core.configuration.isJoint
+        if let syncSince, !isOnlyVoter, driver.ticks - syncSince > patience {
             throw Broken(
                 "server \(server.id.rawValue) leads while its disk has not answered for \(driver.ticks - syncSince) ticks (R19)"
             )

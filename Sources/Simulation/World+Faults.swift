@@ -30,6 +30,10 @@ extension World {
         case .wipe(let slot): try wipe(slot)
         case .changeMembership(let choice): try changeMembership(choice)
         case .transfer(let slot): try transferLeadership(to: slot)
+        case .bar(let victim, let time):
+            let server = find(victim)
+            try bar(server, true)
+            agenda.add(.mayLeadAgain(server.id), at: now + time)
         case .snapshot(let slot): try act(server(inSlot: slot)) { $0.requestSnapshot(into: &$1) }
         case .burst(let victim, let count, let isolation):
             let server = find(victim)
@@ -58,6 +62,17 @@ extension World {
         guard server.isUp, !server.isPaused else { return }
         server.isPaused = true
         agenda.add(.resume(server.id, life: server.life), at: now + time)
+    }
+
+    func bar(_ server: SimulatedServer, _ isBarred: Bool) throws(Broken) {
+        server.isBarred = isBarred
+        server.watch.barredSince = isBarred ? server.watch.barredSince ?? server.driver?.ticks : nil
+        // One that stands still hears of it when it goes on.
+        if server.isPaused {
+            server.heldEvents.append(.mayLead(!isBarred))
+        } else {
+            try step(server, [.mayLead(!isBarred)])
+        }
     }
 
     /// R6: after a failed write a server says so and is gone; nothing leaves it any more.

@@ -36,6 +36,7 @@ extension World {
         trace.mix(1, server.id.rawValue, core.last.index)
         scheduleTick(server)
         try invariants.check(server, in: servers)
+        if server.isBarred { try bar(server, true) }
     }
 
     /// Brings the machine to where the log can carry it on from: a crash may have come between taking a snapshot in and loading it.

@@ -167,6 +167,7 @@ final class World {
         case .partitionHeals(let number): healPartition(number)
         case .stormEnds: storm = nil
         case .diskRecovers(let id): server(id).sync = nil
+        case .mayLeadAgain(let id): if server(id).isBarred { try bar(server(id), false) }
         case .rescue: try rescue()
         }
     }
@@ -187,6 +188,7 @@ final class World {
             server.effectsLeft = nil
             server.tickLength = climate.tick
             if server.isPaused { try resume(server, life: server.life) }
+            if server.isBarred { try bar(server, false) }
             if !server.isUp { try start(server) }
         }
     }

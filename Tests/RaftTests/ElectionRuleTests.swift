@@ -334,6 +334,67 @@ import Testing
         #expect(leader.core.role == .preCandidate)
     }
 
+    @Test("R19: a leader whose disk stalls and who is the only voter leads on, and reads go on")
+    func stalledDiskOfOnlyVoter() {
+        var leader = Bench(1, configuration([1]))
+        leader.lead()
+        leader.propose(1)
+        leader.tick(5 * leader.core.options.electionTicks)
+        #expect(leader.core.isStorageStalled)
+        #expect(leader.core.role == .leader)
+        #expect(leader.step(.read([7])).outcomes == [.readReady(7, index: leader.core.commitIndex)])
+        #expect(leader.persist().outcomes.map(\.token) == [1])
+    }
+
+    @Test("R19: who has a stalled disk does not campaign when the leader asks for it either")
+    func stalledDiskRefusesLeadership() {
+        var follower = Bench()
+        follower.append(behind: position(1, 1), [command(2, 1)])
+        follower.tick(2 * follower.core.options.electionTicks)
+        follower.heartbeat()
+        let term = follower.core.term
+        follower.receive(2, .timeoutNow)
+        #expect(follower.core.term == term)
+        #expect(follower.core.role == .follower)
+    }
+
+    @Test("R19: a leader that may not lead any more hands leadership over, and takes it neither by time nor by wish")
+    func barredLeader() {
+        var leader = Bench()
+        leader.lead()
+        leader.acknowledge(2, leader.core.lastIndex)
+        let effects = leader.step(.mayLead(false))
+        #expect(effects.bodies(to: 2) == [.timeoutNow])
+        leader.tick(leader.core.options.electionTicks + 1)
+        #expect(leader.core.role == .follower)
+        let term = leader.core.term
+        leader.tick(10 * leader.core.options.electionTicks)
+        leader.heartbeat(term: term)
+        leader.receive(2, .timeoutNow)
+        #expect(leader.core.role == .follower)
+        #expect(leader.core.term == term)
+        leader.step(.mayLead(true))
+        leader.tick(2 * leader.core.options.electionTicks)
+        #expect(leader.core.role == .preCandidate)
+    }
+
+    @Test("R19: a leader that may not lead and finds nobody to hand leadership to stands down")
+    func barredWithoutSuccessor() {
+        var leader = Bench()
+        leader.lead()
+        leader.propose(1)
+        leader.persist()
+        // The others are there, but none has caught up.
+        #expect(leader.step(.mayLead(false)).sent.isEmpty)
+        for _ in 0...leader.core.options.electionTicks {
+            #expect(leader.core.isLeader)
+            leader.tick()
+            leader.answerHeartbeat(2)
+            leader.answerHeartbeat(3)
+        }
+        #expect(leader.core.role == .follower)
+    }
+
     @Test("R20: a leader that becomes a follower keeps what it holds")
     func entriesStay() {
         var leader = Bench()
