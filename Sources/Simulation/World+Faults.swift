@@ -71,7 +71,8 @@ extension World {
         if server.isPaused {
             server.heldEvents.append(.mayLead(!isBarred))
         } else {
-            try step(server, [.mayLead(!isBarred)])
+            // Behind what it hears of late itself.
+            try post([.mayLead(!isBarred)], to: server)
         }
     }
 
