@@ -67,7 +67,8 @@ extension World {
     func bar(_ server: SimulatedServer, _ isBarred: Bool) throws(Broken) {
         server.isBarred = isBarred
         server.watch.barredSince = isBarred ? server.watch.barredSince ?? server.driver?.ticks : nil
-        // One that stands still hears of it when it goes on.
+        // One that is down is told when it starts, one that stands still when it goes on.
+        guard server.isUp else { return }
         if server.isPaused {
             server.heldEvents.append(.mayLead(!isBarred))
         } else {
