@@ -17,8 +17,10 @@ extension Problem {
         detail = error.description.prefix(1).uppercased() + error.description.dropFirst() + "."
         outcome = error.mayHaveExecuted ? .unknown : .notExecuted
         // What may have been executed is safe to send again only if the client knows that twice is as good as once.
-        retryable = !error.mayHaveExecuted && error.code != .storageFull
+        retryable = !error.mayHaveExecuted
         if status == 503 { retryAfterSeconds = 1 }
+        // Room is made by people, as a rule.
+        if error.code == .storageFull { retryAfterSeconds = 5 }
     }
 
     static func unreadable(_ error: any Error) -> Problem {

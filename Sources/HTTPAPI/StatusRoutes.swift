@@ -94,6 +94,9 @@ struct StatusRoutes: Sendable {
             json.member("file_bytes", statistics.fileBytes)
             json.member("available_disk_bytes", statistics.availableDiskBytes)
         }
+        json.member("full", status.lackOfRoom != nil)
+        json.member("refuses_writes", status.refusesWrites)
+        if let detail = status.lackOfRoom { json.member("detail", detail) }
         json.endObject()
     }
 
@@ -113,7 +116,7 @@ struct StatusRoutes: Sendable {
 
     /// Ready: strong requests sent here are likely to succeed now.
     private func ready(_ request: APIRequest) async throws -> Answer {
-        var checks = [stateCheck()]
+        var checks = [storageCheck()]
         checks.append(
             Check(
                 name: "accepting",
@@ -156,6 +159,16 @@ struct StatusRoutes: Sendable {
     private func stateCheck() -> Check {
         let fault = server.service.node.machine.fault?.description ?? server.service.status.fault
         return Check(name: "storage", isOK: fault == nil, detail: fault ?? "no fault was met")
+    }
+
+    /// A disk without room is a reason to send requests elsewhere, and none to restart the process.
+    private func storageCheck() -> Check {
+        var check = stateCheck()
+        if check.isOK, let detail = server.service.status.lackOfRoom {
+            check.isOK = false
+            check.detail = detail
+        }
+        return check
     }
 
     private func answer(_ checks: [Check], as name: StaticString, _ request: APIRequest) async throws -> Answer {

@@ -52,8 +52,12 @@ public final class KeyValueMachine: StateMachine {
 
     public func flush() throws -> LogPosition {
         if let fault { throw fault }
-        let (index, term) = try store.flush()
-        return LogPosition(index: index, term: term)
+        do {
+            let (index, term) = try store.flush()
+            return LogPosition(index: index, term: term)
+        } catch let error as StoreError where error.code == .noRoom {
+            throw NoRoomError("\(error)")
+        }
     }
 
     public func writeSnapshot(to write: (UnsafeRawBufferPointer) throws -> Void) throws -> LogPosition {

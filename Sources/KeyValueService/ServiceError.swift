@@ -25,11 +25,14 @@ public struct ServiceError: Error, Hashable, Sendable, CustomStringConvertible {
     public var mayHaveExecuted: Bool
     /// Who might take the request, where it is known.
     public var leader: ServerID?
+    /// More about the reason, for people.
+    public var detail: String?
 
-    public init(_ code: Code, mayHaveExecuted: Bool = false, leader: ServerID? = nil) {
+    public init(_ code: Code, mayHaveExecuted: Bool = false, leader: ServerID? = nil, detail: String? = nil) {
         self.code = code
         self.mayHaveExecuted = mayHaveExecuted
         self.leader = leader
+        self.detail = detail
     }
 
     init(_ rejection: Rejection) {
@@ -41,7 +44,7 @@ public struct ServiceError: Error, Hashable, Sendable, CustomStringConvertible {
             case .storageFull: .storageFull
             case .shuttingDown: .shuttingDown
             }
-        self.init(code, leader: rejection.leader)
+        self.init(code, leader: rejection.leader, detail: rejection.detail)
     }
 
     public var description: String {
@@ -49,7 +52,8 @@ public struct ServiceError: Error, Hashable, Sendable, CustomStringConvertible {
         case .noLeader: "no leader was found in time; check that a majority of the servers runs, then try again"
         case .leadershipChanging: "leadership was changing hands; try again"
         case .overloaded: "too many requests are waiting; try again later"
-        case .storageFull: "the disk or its quota is full; free space, then try again"
+        case .storageFull:
+            "\(detail ?? "the disk or its quota is full"); free some space, writes are taken then without a restart; reads go on"
         case .shuttingDown: "this node is stopping; ask another one"
         case .timedOut where mayHaveExecuted:
             "the time was up while the write was under way; read the key to see whether it took place"

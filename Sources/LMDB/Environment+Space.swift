@@ -58,33 +58,46 @@ extension Environment {
         }
     }
 
-    /// Writes zeros behind the used pages, when fewer than `minimum` bytes are there, so that `target` bytes are; and
-    /// flushes them. Returns whether it wrote.
+    /// Writes zeros behind the used pages, when fewer than `minimum` bytes are there, so that `target` bytes are, or as many as
+    /// a quarter of what the file system still has: beyond that, room is worth more than speed. Flushes them.
     ///
     /// A commit that makes the file longer costs a journaled file system one more flush, and only written bytes spare
-    /// it (`fallocate` does not). It takes the write lock; call it on the writer's thread between commits. It writes
-    /// nothing when the file system has less than four times the need left: then room is worth more than speed.
+    /// it (`fallocate` does not). It takes the write lock; call it on the writer's thread between commits.
+    ///
+    /// - Returns: how many bytes lie ready then. Fewer than `minimum` is what a lack of room looks like; it is no error.
     @discardableResult
-    package func zeroFillAhead(minimum: Int = 4 << 20, target: Int = 16 << 20) throws -> Bool {
+    package func zeroFillAhead(minimum: Int = 4 << 20, target: Int = 16 << 20) throws -> Int {
         struct Undo: Error {}
-        var wrote = false
+        var ahead = 0
         do {
             // The transaction only keeps other writers out. It is undone, because a commit would itself cost flushes.
             try write { _ in
                 let (used, length) = (usedBytes, try fileSize())
-                let end = min(used + target, mapSize)
-                if length - used < minimum, end > length, try availableDiskBytes() / 4 >= end - length {
-                    wrote = try writeZeros(from: length, to: end)
+                ahead = max(0, length - used)
+                if ahead < minimum, length < mapSize {
+                    let room = try availableDiskBytes() / 4 & ~(Self.zeroStep - 1)
+                    let end = min(used + target, mapSize, length + room)
+                    if end > length, try writeZeros(from: length, to: end) { ahead = end - used }
                 }
                 throw Undo()
             }
         } catch is Undo {}
-        return wrote
+        return ahead
+    }
+
+    private static let zeroStep = 1 << 20
+
+    /// The error that a file system (or a quota) gives who asks it for a little more; nil when it has room, or cannot tell.
+    func lackOfRoom() -> Int32? {
+        guard let descriptor = dataDescriptor, let length = try? fileSize() else { return nil }
+        // Only reserves: the file keeps its length.
+        let result = fallocate(descriptor, FALLOC_FL_KEEP_SIZE, length, Self.zeroStep)
+        return result != 0 && [ENOSPC, EDQUOT, EFBIG].contains(errno) ? errno : nil
     }
 
     private func writeZeros(from start: Int, to end: Int) throws(LMDBError) -> Bool {
         guard let descriptor = dataDescriptor else { return false }
-        let zeros = [UInt8](repeating: 0, count: 1 << 20)
+        let zeros = [UInt8](repeating: 0, count: Self.zeroStep)
         var offset = start
         while offset < end {
             let count = pwrite(descriptor, zeros, min(zeros.count, end - offset), off_t(offset))
@@ -97,7 +110,12 @@ extension Environment {
             }
             offset += count
         }
-        guard fsync(descriptor) == 0 else { throw .system(errno, "fsync", path: path) }
+        guard fsync(descriptor) == 0 else {
+            let error = LMDBError.system(errno, "fsync", path: path)
+            // As above; it is a failed flush of bytes that say nothing, and of nothing else.
+            guard error.isDiskFull, ftruncate(descriptor, off_t(start)) == 0 else { throw error }
+            return false
+        }
         return true
     }
 

@@ -223,8 +223,39 @@ extension Environment {
             throw error
         }
         writer.store(0, ordering: .relaxed)
-        try check(mdb_txn_commit(pointer), "mdb_txn_commit", path)
+        do throws(LMDBError) {
+            try check(mdb_txn_commit(pointer), "mdb_txn_commit", path)
+        } catch {
+            throw judged(error)
+        }
         return result
+    }
+
+    /// Tells a commit that failed for lack of room, which may be tried again, from one after which the process must end.
+    private func judged(_ error: LMDBError) -> LMDBError {
+        var judged = error
+        // Where only a part of the pages still fits, the system writes that part, and LMDB calls it an I/O error. A real one
+        // that comes while the file system is full may be taken for it. That is no fsync trap: who tries again does
+        // so with a whole new transaction, whose pages are all written and flushed anew before a meta page names them.
+        if error.code.rawValue == EIO, let code = lackOfRoom() {
+            judged = LMDBError(code, error.operation, path: path)
+            judged.message += ", only a part was written"
+        }
+        // Without room for a meta page LMDB gives the environment up, for readers as well.
+        if judged.isDiskFull, isGivenUp {
+            judged.code = .panic
+            judged.message += ", while a meta page was written"
+        }
+        return judged
+    }
+
+    private var isGivenUp: Bool {
+        do throws(LMDBError) {
+            _ = try beginRead()
+            return false
+        } catch {
+            return error.code == .panic
+        }
     }
 
     /// Opens a database for the lifetime of the environment. Do so once, at start.

@@ -19,6 +19,9 @@ public struct LMDBError: Error, Hashable, Sendable, CustomStringConvertible {
         public static let keyExists = Code(rawValue: MDB_KEYEXIST)
         /// The database was not there, and was not to be created.
         public static let notFound = Code(rawValue: MDB_NOTFOUND)
+        /// A meta page could not be written (`MDB_PANIC`): which of two states the file holds is not known. The environment
+        /// answers nothing any more; the process must end.
+        public static let panic = Code(rawValue: MDB_PANIC)
         /// The files are no environment of LMDB.
         public static let invalid = Code(rawValue: MDB_INVALID)
         /// The directory is in use, by another process or by this one.
@@ -60,6 +63,10 @@ public struct LMDBError: Error, Hashable, Sendable, CustomStringConvertible {
     }
 
     public var isMapFull: Bool { code == .mapFull }
+
+    /// The map, the file system or a quota has no room. Nothing of the transaction is in the databases, and a new one, which
+    /// writes all of its pages anew, may be tried when there is room.
+    public var isLackOfRoom: Bool { isMapFull || isDiskFull }
 
     public var isNotFound: Bool { code == .notFound }
 

@@ -58,6 +58,11 @@ package struct Driver: Sendable {
     private var bytesSinceSnapshot = 0
     private var isSnapshotWanted = false
     private var promotionTick: UInt64 = 0
+    /// When what lacked room is tried again.
+    private var flushRetry = Retry()
+    private var snapshotRetry = Retry()
+    /// Set by the shell while there is no room for more: new commands are refused.
+    package var lacksRoom = false
 
     package init(core: Core, options: DriverOptions, snapshotIndex: LogIndex, snapshotBytes: Int) {
         self.core = core
@@ -81,6 +86,7 @@ package struct Driver: Sendable {
 
     package mutating func step(_ events: [Event], into actions: inout Actions) {
         var hasTick = false
+        let events = takesCommands ? events : events.filter { !refuse($0, into: &actions) }
         for event in events {
             switch event {
             case .tick:
@@ -138,6 +144,7 @@ package struct Driver: Sendable {
 
     package mutating func flushed(_ position: LogPosition, into actions: inout Actions) {
         isBackgroundBusy = false
+        flushRetry = Retry()
         noteDurable(position.index)
         if isPlanted(.trimsBeyondSnapshot) { compact(into: &actions) }
         planBackground(into: &actions)
@@ -152,9 +159,24 @@ package struct Driver: Sendable {
     ) {
         isBackgroundBusy = false
         isSnapshotWanted = false
+        (flushRetry, snapshotRetry) = (Retry(), Retry())
         noteDurable(durable.index)
         noteSnapshot(position.index, bytes: bytes)
         compact(into: &actions)
+        planBackground(into: &actions)
+    }
+
+    /// There was no room to make the machine's state durable, or, where it is durable up to `position`, to write a snapshot of it:
+    /// nothing is lost, and it is tried again after a pause.
+    package mutating func lackedRoom(durable position: LogPosition?, into actions: inout Actions) {
+        isBackgroundBusy = false
+        if let position {
+            flushRetry = Retry()
+            snapshotRetry.postpone(at: tick, options)
+            noteDurable(position.index)
+        } else {
+            flushRetry.postpone(at: tick, options)
+        }
         planBackground(into: &actions)
     }
 
@@ -183,6 +205,30 @@ package struct Driver: Sendable {
     package mutating func requestSnapshot(into actions: inout Actions) {
         isSnapshotWanted = true
         planBackground(into: &actions)
+    }
+
+    // MARK: Refusals
+
+    /// Whether new commands are taken: there is room for them, and the machine's disk keeps up.
+    package var takesCommands: Bool {
+        !lacksRoom && unflushedBytes / options.maxUnflushedFactor < options.flushBytes
+    }
+
+    /// Refuses commands, this server's own and those that followers send; false for every other event.
+    private func refuse(_ event: Event, into actions: inout Actions) -> Bool {
+        switch event {
+        case .propose(let batch):
+            for proposal in batch {
+                actions.outcomes.append(.rejected(proposal.token, .overloaded, leader: core.leaderID))
+            }
+            return true
+        case .message(let message):
+            guard case .propose(let requestID, _) = message.body, message.term <= core.term else { return false }
+            let body = Message.Body.proposeResponse(requestID: requestID, .rejected(leader: core.leaderID))
+            actions.messages.append(Message(from: core.id, to: message.from, term: core.term, body: body))
+            return true
+        default: return false
+        }
     }
 
     // MARK: Effects
@@ -319,13 +365,16 @@ package struct Driver: Sendable {
 
     private mutating func planBackground(into actions: inout Actions) {
         beginRestoreWhenDurable(into: &actions)
-        guard !isBackgroundBusy, !isRestoring else { return }
+        // A snapshot begins with a flush.
+        guard !isBackgroundBusy, !isRestoring, tick >= flushRetry.tick else { return }
         let snapshotBound = max(options.snapshotLogBytes, Int(options.snapshotGrowth * Double(snapshotBytes)))
         // A server that was just taken in holds entries from before it knows any member: a snapshot there would have no membership.
-        if isSnapshotWanted || bytesSinceSnapshot > snapshotBound, !core.configuration(at: core.appliedIndex).isEmpty {
+        if isSnapshotWanted || bytesSinceSnapshot > snapshotBound, tick >= snapshotRetry.tick,
+            !core.configuration(at: core.appliedIndex).isEmpty
+        {
             isBackgroundBusy = true
             actions.takeSnapshot = true
-        } else if unflushedBytes >= options.flushBytes
+        } else if unflushedBytes >= options.flushBytes || flushRetry.isPending
             || oldestUnflushedTick.map({ tick - $0 >= options.flushTicks }) ?? false
         {
             isBackgroundBusy = true
@@ -375,4 +424,19 @@ package struct Driver: Sendable {
 
     /// The token of requests that the driver makes itself; nobody waits for them.
     package static let internalToken: Token = 0
+}
+
+/// When something is tried again that lacked room.
+private struct Retry: Sendable {
+    /// Not before this tick.
+    var tick: UInt64 = 0
+    private var pause: UInt64 = 0
+
+    /// The last try failed.
+    var isPending: Bool { pause > 0 }
+
+    mutating func postpone(at now: UInt64, _ options: DriverOptions) {
+        pause = min(max(2 * pause, options.retryTicks), options.maxRetryTicks)
+        tick = now + pause
+    }
 }

@@ -14,6 +14,12 @@ public struct DriverOptions: Hashable, Sendable {
     public var flushBytes = 32 << 20
     /// … or when the oldest of it is this old, in ticks.
     public var flushTicks: UInt64 = 1_500
+    /// Proposals are refused while this multiple of ``flushBytes`` is not durable in the state machine: its disk does not keep up.
+    public var maxUnflushedFactor = 8
+    /// What lacked room is tried again after this many ticks, and after twice as many each time that it still does …
+    public var retryTicks: UInt64 = 10
+    /// … up to this many.
+    public var maxRetryTicks: UInt64 = 250
     /// A learner that lags by no more than this many entries has caught up.
     public var promotionLag: UInt64 = 256
 

@@ -32,7 +32,13 @@ extension Engine {
     func startFlush() {
         runInBackground("the state cannot be made durable") {
             let position = try self.machine.flush()
-            return { self.act { $0.flushed(position, into: &$1) } }
+            return {
+                self.noteRoom(\.state, nil)
+                self.act { $0.flushed(position, into: &$1) }
+            }
+        } lackingRoom: { detail in
+            self.noteRoom(\.state, detail)
+            self.act { $0.lackedRoom(durable: nil, into: &$1) }
         }
     }
 
@@ -40,12 +46,17 @@ extension Engine {
         runInBackground("the state cannot be made durable") {
             let position = try self.machine.flush()
             return { self.writeSnapshot(at: position) }
+        } lackingRoom: { detail in
+            self.noteRoom(\.state, detail)
+            self.act { $0.lackedRoom(durable: nil, into: &$1) }
         }
     }
 
     /// The state is durable at `position`, and nothing flushes it further until the snapshot is written.
     private func writeSnapshot(at position: LogPosition) {
+        noteRoom(\.state, nil)
         if let latest = latestSnapshot, latest.position.index >= position.index {
+            noteRoom(\.snapshot, nil)
             act { $0.snapshotTaken(latest.position, durable: position, bytes: Int(latest.fileSize), into: &$1) }
             return
         }
@@ -56,6 +67,7 @@ extension Engine {
             schema: options.snapshotSchema
         )
         runInBackground("a snapshot cannot be written") {
+            // Dropped on an error, it removes its file.
             let writer = try self.snapshots.begin(header)
             let written = try self.machine.writeSnapshot { try writer.write($0) }
             guard written == position else {
@@ -65,20 +77,34 @@ extension Engine {
             return {
                 self.logger.info("took a snapshot", metadata: ["at": "\(position)", "bytes": "\(descriptor.fileSize)"])
                 self.latestSnapshot = descriptor
+                self.noteRoom(\.snapshot, nil)
                 self.act { $0.snapshotTaken(position, durable: position, bytes: Int(descriptor.fileSize), into: &$1) }
             }
+        } lackingRoom: { detail in
+            self.noteRoom(\.snapshot, "no room for a snapshot: \(detail)")
+            self.act { $0.lackedRoom(durable: position, into: &$1) }
         }
     }
 
     func startRestore(_ base: LogBase) {
         logger.notice("installing a snapshot", metadata: ["at": "\(base.position)"])
+        restore(base)
+    }
+
+    private func restore(_ base: LogBase) {
+        guard isRunning else { return }
         runInBackground("a snapshot cannot be installed") {
             try Self.restore(self.machine, from: self.snapshots, at: base, schema: self.options.snapshotSchema)
             return {
+                self.noteRoom(\.snapshot, nil)
                 self.snapshots.protected = nil
                 self.abandonCommitted(upTo: base.position.index)
                 self.step([.restored(base.position.index)])
             }
+        } lackingRoom: { detail in
+            // The old state is as it was. The log has nothing before the snapshot any more, so that this must succeed some time.
+            self.noteRoom(\.snapshot, "no room to install a snapshot: \(detail)")
+            self.loop.scheduleTask(in: .seconds(1)) { self.restore(base) }
         }
     }
 
@@ -99,12 +125,21 @@ extension Engine {
         try machine.restore(position: base.position, configuration: base.configuration) { try file.read(maxBytes: $0) }
     }
 
-    /// Runs `work` on the background thread and what it returns on the loop. A failure ends the node: a retry after a failed sync would lie.
-    private func runInBackground(_ failure: String, _ work: @escaping @Sendable () throws -> @Sendable () -> Void) {
+    /// Runs `work` on the background thread and what it returns on the loop, or `lackingRoom` with what is lacking.
+    /// Any other failure ends the node: a retry after a failed sync would lie.
+    private func runInBackground(
+        _ failure: String,
+        _ work: @escaping @Sendable () throws -> @Sendable () -> Void,
+        lackingRoom: @escaping @Sendable (String) -> Void
+    ) {
         _ = background.submit {
             do {
                 let finish = try work()
                 self.loop.execute(finish)
+            } catch let error as NoRoomError {
+                self.loop.execute { lackingRoom(error.description) }
+            } catch let error as StorageError where error.isLackOfRoom {
+                self.loop.execute { lackingRoom(error.message) }
             } catch {
                 self.loop.execute { self.fail("\(failure): \(error)") }
             }
@@ -192,47 +227,4 @@ extension Engine {
         // Newer ones may come before this one is loaded, and must not sweep it away.
         if driver.isLoadingSnapshot, snapshots.protected == nil { snapshots.protected = descriptor.position }
     }
-}
-
-/// Takes snapshots of the leader in; its calls come on the streams thread, one at a time.
-struct SnapshotInbox: SnapshotReceiver {
-    let snapshots: SnapshotStore
-    let store: LogStore
-    /// Called when a snapshot is complete and durable; returns when the core has been told.
-    let arrived: @Sendable (SnapshotDescriptor, ServerID) -> Void
-
-    func begin(_ offer: SnapshotOffer, from peer: ServerIdentity) throws -> SnapshotAdmission {
-        guard let descriptor = SnapshotDescriptor(decoding: offer.descriptor), descriptor.fileSize == offer.totalBytes
-        else {
-            return .refused("the snapshot's description is malformed")
-        }
-        let finished: @Sendable () -> Void = { arrived(descriptor, peer.serverID) }
-        if try snapshots.list().contains(descriptor) {
-            return .accepted(SnapshotArrival(incoming: nil, finished: finished), resumeAt: offer.totalBytes)
-        }
-        let incoming = try snapshots.receive(descriptor, clusterID: store.identity.clusterID)
-        return .accepted(SnapshotArrival(incoming: incoming, finished: finished), resumeAt: incoming.offset)
-    }
-}
-
-/// One snapshot that comes in; without `incoming` it had come whole before, but its sender did not know.
-private struct SnapshotArrival: SnapshotSink {
-    let incoming: IncomingSnapshot?
-    let finished: @Sendable () -> Void
-
-    func write(_ bytes: [UInt8], at offset: UInt64) throws { _ = try incoming?.append(bytes, at: offset) }
-
-    func finish() throws -> SnapshotVerdict {
-        do throws(StorageError) {
-            _ = try incoming?.finish()
-        } catch {
-            guard error.code == .corrupt else { throw error }
-            return .refused(error.description)
-        }
-        finished()
-        return .accepted
-    }
-
-    /// What came so far stays on disk for the next transfer.
-    func abandon() {}
 }

@@ -39,6 +39,7 @@ extension Engine {
         guard isNewTick else { return }
         correctOwnAddress()
         confirmJoin()
+        if lackOfRoom.state != nil { updateAdmission() }
         publishStatus()
     }
 

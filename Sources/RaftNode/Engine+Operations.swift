@@ -304,8 +304,19 @@ extension Engine {
             committer?.shutdown()
             reader.shutdown()
             streams.shutdown()
-            if isSound { _ = try? machine.flush() }
+            if isSound { flushAtLast() }
             try? store.close()
+        }
+    }
+
+    /// What it does not make durable is applied again from the log at the next start; but that the disk failed must be known.
+    private func flushAtLast() {
+        do {
+            _ = try machine.flush()
+        } catch let error as NoRoomError {
+            logger.warning("the state is not made durable now", metadata: ["reason": "\(error)"])
+        } catch {
+            try? loop.submit { [self] in fail("the state cannot be made durable: \(error)") }.wait()
         }
     }
 
@@ -335,6 +346,12 @@ final class Arrivals<Machine: StateMachine>: Sendable {
     private let engine = Mutex<Engine<Machine>?>(nil)
 
     func connect(_ engine: Engine<Machine>) { self.engine.withLock { $0 = engine } }
+
+    /// The disk failed while a snapshot was written to it.
+    func fail(_ error: StorageError) {
+        guard let engine = engine.withLock({ $0 }) else { return }
+        engine.loop.execute { engine.fail("a snapshot that arrives cannot be written: \(error)") }
+    }
 
     /// On the reader thread. Returns when the core knows, so that the sender's next append finds it in place.
     func tell(_ descriptor: SnapshotDescriptor, from peer: ServerID) {

@@ -64,6 +64,8 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
     /// Servers that opened a link to this one and that the configuration does not name.
     var callers: [ServerID] = []
     var seen = Seen()
+    /// What there is no room for; nil while there is.
+    var lackOfRoom = Lack()
     /// Asking again to be taken in, while the configuration does not name this server.
     var joining: Task<Void, Never>?
     var isAskingToJoin = false
@@ -117,7 +119,8 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
         committer = GroupCommitter(
             store: store,
             onPersisted: { sequence in self.loop.execute { self.step([.persisted(upTo: sequence)]) } },
-            onFailure: { error in self.loop.execute { self.fail("the log cannot be written: \(error)") } }
+            onFailure: { error in self.loop.execute { self.fail("the log cannot be written: \(error)") } },
+            onRoom: { lack in self.loop.execute { self.noteRoom(\.log, lack?.description) } }
         )
         let pace = TimeAmount.milliseconds(Int64(options.tickMilliseconds))
         tickTask = loop.scheduleRepeatedTask(initialDelay: pace, delay: pace) { _ in self.step([.tick]) }
@@ -168,7 +171,9 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
             return
         }
         var events: [Event] = []
-        if !contents.proposals.isEmpty {
+        if let rejection = rejectionForLackOfRoom {
+            for proposal in contents.proposals { proposal.completion(.rejected(rejection)) }
+        } else if !contents.proposals.isEmpty {
             events.append(
                 .propose(
                     contents.proposals.map { Proposal(token: register(.proposal($0.completion)), command: $0.command) }

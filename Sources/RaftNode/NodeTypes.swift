@@ -20,10 +20,13 @@ public struct Rejection: Error, Hashable, Sendable {
     public var reason: Reason
     /// Who might take it.
     public var leader: ServerID?
+    /// More about the reason, for people: which directory lacks room, say.
+    public var detail: String?
 
-    public init(_ reason: Reason, leader: ServerID? = nil) {
+    public init(_ reason: Reason, leader: ServerID? = nil, detail: String? = nil) {
         self.reason = reason
         self.leader = leader
+        self.detail = detail
     }
 }
 
@@ -83,6 +86,10 @@ public struct NodeStatus: Sendable {
     public var logBytes: Int
     /// Why this node neither votes nor leads, when something is wrong with it.
     public var fault: String?
+    /// Which directory lacks room and how much, while one does. Reads go on.
+    public var lackOfRoom: String?
+    /// New writes are refused for lack of room.
+    public var refusesWrites = false
 }
 
 /// What the headers of answers tell of a node: cheap to get for every request.

@@ -60,7 +60,12 @@ extension RaftNode {
             group: group,
             identity: ServerIdentity(opened.recovered.identity),
             logger: logger,
-            snapshotReceiver: SnapshotInbox(snapshots: snapshots, store: opened.store) { arrivals.tell($0, from: $1) },
+            snapshotReceiver: SnapshotInbox(
+                snapshots: snapshots,
+                store: opened.store,
+                arrived: { arrivals.tell($0, from: $1) },
+                failed: { arrivals.fail($0) }
+            ),
             blockingExecutor: { work in if !workers.streams.submit(work) { work() } }
         )
         let board = StatusBoard(NodeStatus(opened.recovered, core: core, snapshotIndex: driver.snapshotIndex))

@@ -22,7 +22,8 @@ public protocol StateMachine: AnyObject, Sendable {
     var unflushedBytes: Int { get }
 
     /// Makes everything that was applied before the call durable and answers the position up to which it is.
-    /// Background thread; ``apply(_:)`` goes on meanwhile.
+    /// Background thread; ``apply(_:)`` goes on meanwhile. It throws ``NoRoomError`` where only room is lacking: it is called again
+    /// later then. After any other error the node ends.
     func flush() throws -> LogPosition
 
     /// Writes the state exactly as it stood at the last flush, and answers its position.
@@ -38,4 +39,12 @@ public protocol StateMachine: AnyObject, Sendable {
         configuration: Configuration,
         from read: (_ maxBytes: Int) throws -> [UInt8]?
     ) throws
+}
+
+/// That a file system, a quota or a map has no room for what was to be written. Nothing is lost, and the same may be tried again.
+public struct NoRoomError: Error, Hashable, Sendable, CustomStringConvertible {
+    /// Which directory has no room, and how much it needs.
+    public var description: String
+
+    public init(_ description: String) { self.description = description }
 }

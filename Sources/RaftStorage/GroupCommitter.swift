@@ -1,3 +1,4 @@
+internal import Glibc
 package import Raft
 internal import Synchronization
 
@@ -5,6 +6,12 @@ internal import Synchronization
 ///
 /// It never waits to fill a group: under load the groups grow by themselves while the disk works. After a failure
 /// nothing more is written (R6).
+///
+/// A lack of room is no failure: the group waits, and is tried again until there is room. That is not the retry after a failed
+/// flush that R6 forbids. LMDB has undone the transaction, whatever call failed in it; the next one copies every page that it
+/// changes and writes all of them anew, flushes them, and only then names them in a meta page. Nothing counts on what the failed
+/// one left in the page cache, and what was durable before lies in pages that neither touches. Where the meta page itself could
+/// not be written, LMDB gives the environment up, and that is a failure (see `Environment.write`).
 package final class GroupCommitter: Sendable {
     /// What one commit took, for metrics.
     package struct Commit: Sendable {
@@ -35,6 +42,10 @@ package final class GroupCommitter: Sendable {
     private let onPersisted: @Sendable (WriteSequence) -> Void
     private let onFailure: @Sendable (StorageError) -> Void
     private let onCommit: @Sendable (Commit) -> Void
+    private let onRoom: @Sendable (LackOfRoom?) -> Void
+
+    /// What was reported last. On the thread only.
+    private let lack = Mutex<LackOfRoom?>(nil)
 
     /// Starts the thread. The closures are called on it.
     ///
@@ -43,16 +54,20 @@ package final class GroupCommitter: Sendable {
     ///   - onFailure: called once, and no other closure after it. What was reported as persisted is, nothing else may
     ///     be taken to be.
     ///   - onCommit: called before `onPersisted` with what the commit took.
+    ///   - onRoom: called when the log begins to lack room and when it no longer does (with nil), never twice alike. Proposals
+    ///     should be refused meanwhile; what is submitted all the same is written as soon as it fits.
     package init(
         store: LogStore,
         onPersisted: @escaping @Sendable (WriteSequence) -> Void,
         onFailure: @escaping @Sendable (StorageError) -> Void,
-        onCommit: @escaping @Sendable (Commit) -> Void = { _ in }
+        onCommit: @escaping @Sendable (Commit) -> Void = { _ in },
+        onRoom: @escaping @Sendable (LackOfRoom?) -> Void = { _ in }
     ) {
         self.store = store
         self.onPersisted = onPersisted
         self.onFailure = onFailure
         self.onCommit = onCommit
+        self.onRoom = onRoom
         let started = Thread(name: "kontiki-log") { self.run() }
         thread.withLock { $0 = started }
     }
@@ -71,7 +86,7 @@ package final class GroupCommitter: Sendable {
     /// What waits or is being written: the driver refuses proposals when it grows too much.
     package var backlog: Backlog { waiting.withLock { $0 } }
 
-    /// Writes what waits, and returns when the thread has ended. Must be called before the last reference goes; not
+    /// Writes what waits, unless there is no room for it, and returns when the thread has ended. Must be called before the last reference goes; not
     /// from the closures.
     package func shutdown() {
         queue.close()
@@ -79,7 +94,7 @@ package final class GroupCommitter: Sendable {
     }
 
     private func run() {
-        while let writes = queue.takeAll() {
+        while let writes = nextWrites() {
             var rest = writes[...]
             while !rest.isEmpty {
                 let group = Self.takeGroup(&rest)
@@ -91,6 +106,19 @@ package final class GroupCommitter: Sendable {
             }
             guard keepHouse() else { return drain() }
         }
+    }
+
+    /// What waits; sleeps until something does, but while room is lacking looks for it now and then. Nil at the end.
+    private func nextWrites() -> [StorageWrite]? {
+        var pause = RetryPause()
+        while isShortOfRoom {
+            let writes = queue.takeWaiting()
+            if !writes.isEmpty { return writes }
+            guard !queue.isClosed else { return nil }
+            pause.sleep { !queue.isEmpty || queue.isClosed }
+            guard extendFile() else { return nil }
+        }
+        return queue.takeAll()
     }
 
     private static func takeGroup(_ rest: inout ArraySlice<StorageWrite>) -> [StorageWrite] {
@@ -107,9 +135,12 @@ package final class GroupCommitter: Sendable {
     private func persist(_ group: [StorageWrite]) -> Bool {
         let clock = ContinuousClock()
         let start = clock.now
-        let result = Result { () throws(StorageError) in try store.write(group) }
+        let result = Result { () throws(StorageError) in try writeWhenItFits(group) }
         let size = finish(group)
-        if case .failure(let error) = result {
+        switch result {
+        case .success(true): break
+        case .success(false): return false
+        case .failure(let error):
             onFailure(error)
             return false
         }
@@ -124,7 +155,37 @@ package final class GroupCommitter: Sendable {
             )
         )
         onPersisted(last.sequence)
-        return succeeds { () throws(StorageError) in try store.extendFile() }
+        return extendFile()
+    }
+
+    /// Tries a group until there is room for it; false when the committer was shut down meanwhile.
+    private func writeWhenItFits(_ group: [StorageWrite]) throws(StorageError) -> Bool {
+        var pause = RetryPause()
+        while true {
+            do throws(StorageError) {
+                try store.write(group)
+                return true
+            } catch  where error.isLackOfRoom {
+                note(store.lackOfRoom(error))
+                guard !queue.isClosed else { return false }
+                pause.sleep { queue.isClosed }
+            }
+        }
+    }
+
+    /// Tops up what is written ahead; false after a failure.
+    private func extendFile() -> Bool {
+        succeeds { () throws(StorageError) in note(try store.extendFile()) }
+    }
+
+    private var isShortOfRoom: Bool { lack.withLock { $0 != nil } }
+
+    private func note(_ now: LackOfRoom?) {
+        let hasChanged = lack.withLock { last in
+            defer { last = now }
+            return (last == nil) != (now == nil)
+        }
+        if hasChanged { onRoom(now) }
     }
 
     @discardableResult
@@ -137,10 +198,17 @@ package final class GroupCommitter: Sendable {
         return size
     }
 
-    /// Housekeeping step by step, as long as nobody waits.
+    /// Housekeeping step by step, as long as nobody waits. It can do without until there is room.
     private func keepHouse() -> Bool {
-        while queue.isEmpty, store.needsMaintenance {
-            guard succeeds({ () throws(StorageError) in _ = try store.maintain() }) else { return false }
+        while queue.isEmpty, store.needsMaintenance, !isShortOfRoom {
+            let isDone = succeeds { () throws(StorageError) in
+                do throws(StorageError) {
+                    _ = try store.maintain()
+                } catch  where error.isLackOfRoom {
+                    note(store.lackOfRoom(error))
+                }
+            }
+            guard isDone else { return false }
         }
         return true
     }
@@ -158,6 +226,24 @@ package final class GroupCommitter: Sendable {
     /// After a failure: drop what comes until the end.
     private func drain() {
         while let writes = queue.takeAll() { finish(writes) }
+    }
+}
+
+/// The time between two tries to find room.
+private struct RetryPause {
+    private static let step: UInt32 = 20
+    private static let longest: UInt32 = 1_000
+    /// In milliseconds.
+    private var length: UInt32 = 100
+
+    /// Sleeps, longer each time, but no longer than until `isOver`.
+    mutating func sleep(until isOver: () -> Bool) {
+        var slept: UInt32 = 0
+        while slept < length, !isOver() {
+            usleep(Self.step * 1_000)
+            slept += Self.step
+        }
+        length = min(2 * length, Self.longest)
     }
 }
 

@@ -158,10 +158,6 @@ extension LogStore {
         if ![.diskFull, .mapFull, .outOfOrder].contains(error.code) {
             state.withLock { $0.failure = $0.failure ?? error }
         }
-        // A write that the disk took only in part reaches us as an I/O error.
-        if error.code == .failed, let usage = try? environment.spaceUsage(), usage.availableDiskBytes < 1 << 20 {
-            return StorageError(.diskFull, "\(error.message); the file system is full")
-        }
         return error
     }
 }

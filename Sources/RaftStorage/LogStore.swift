@@ -103,8 +103,7 @@ package final class LogStore: Sendable {
                 recovered.entries.last.map { LogPosition(index: $0.index, term: $0.term) } ?? recovered.base.position
             let state = State(metadata: metadata, recorded: metadata, last: last, staleFrom: staleFrom)
             let store = LogStore(environment: environment, database: database, state: state, options: options)
-            while try store.maintain() {}
-            try store.extendFile()
+            try store.tidy()
             return (store, recovered)
         }
     }
@@ -224,18 +223,53 @@ extension LogStore {
         return next.staleFrom != nil
     }
 
-    /// Writes zeros ahead of the used part of the file when few are left (see ``Options/zeroFillBytes``). Cheap when
-    /// there is nothing to do; otherwise it takes some ten milliseconds, which the commits that follow save.
-    package func extendFile() throws(StorageError) {
-        guard zeroFillBytes > 0 else { return }
-        _ = try stateForWriting()
+    /// The housekeeping of a start. A lack of room does not keep the log from being read: the committer tries again.
+    private func tidy() throws(StorageError) {
         do throws(StorageError) {
-            try storing {
-                guard try environment.needsZeroFill(minimum: zeroFillBytes / 4) else { return }
-                try environment.zeroFillAhead(minimum: zeroFillBytes / 4, target: zeroFillBytes)
+            while try maintain() {}
+            try extendFile()
+        } catch {
+            guard error.isLackOfRoom else { throw error }
+        }
+    }
+
+    /// Writes zeros ahead of the used part of the file when few are left (see ``Options/zeroFillBytes``), and answers what the
+    /// disk lacks when it cannot be done. Cheap when there is nothing to do; otherwise it takes some ten milliseconds, which
+    /// the commits that follow save.
+    ///
+    /// What is written ahead is also the reserve: a disk that gives no more shows here first, while terms and votes can still
+    /// be written.
+    @discardableResult
+    package func extendFile() throws(StorageError) -> LackOfRoom? {
+        guard zeroFillBytes > 0 else { return nil }
+        _ = try stateForWriting()
+        let minimum = zeroFillBytes / 4
+        do throws(StorageError) {
+            return try storing {
+                guard try environment.needsZeroFill(minimum: minimum) else { return nil }
+                let ahead = try environment.zeroFillAhead(minimum: minimum, target: zeroFillBytes)
+                guard ahead < minimum, try environment.needsZeroFill(minimum: minimum) else { return nil }
+                return LackOfRoom(
+                    directory: environment.path,
+                    // Only a quarter of what is there is taken for it.
+                    neededBytes: 4 * minimum,
+                    availableBytes: try environment.spaceUsage().availableDiskBytes,
+                    cause: "the log's reserve is down to \(ahead >> 10) KiB"
+                )
             }
         } catch {
+            if error.isLackOfRoom { return lackOfRoom(error) }
             throw stop(error)
         }
+    }
+
+    /// What a write that failed for lack of room says.
+    package func lackOfRoom(_ error: StorageError) -> LackOfRoom {
+        LackOfRoom(
+            directory: environment.path,
+            neededBytes: max(zeroFillBytes, 1 << 20),
+            availableBytes: (try? environment.spaceUsage().availableDiskBytes) ?? 0,
+            cause: error.message
+        )
     }
 }

@@ -41,6 +41,9 @@ public struct StorageError: Error, Hashable, Sendable, CustomStringConvertible {
     /// The log entry it is about; 0 is the record of identity and hard state.
     public var index: UInt64?
 
+    /// The file system, a quota or the map has no room. What was durable is intact, and the same may be tried again when there is.
+    public var isLackOfRoom: Bool { code == .diskFull || code == .mapFull }
+
     package init(_ code: Code, _ message: String, index: UInt64? = nil) {
         self.code = code
         self.message = message
@@ -49,11 +52,13 @@ public struct StorageError: Error, Hashable, Sendable, CustomStringConvertible {
 
     package init(_ error: LMDBError) {
         if error.isDiskFull {
-            self.init(.diskFull, "\(error); free some space and start again, nothing that was acknowledged is lost")
+            self.init(.diskFull, "\(error); free some space, nothing that was acknowledged is lost")
         } else if error.isMapFull {
             self.init(.mapFull, "\(error); start again with a larger map, nothing that was acknowledged is lost")
         } else if error.isInUse {
             self.init(.inUse, "\(error)")
+        } else if error.code == .panic {
+            self.init(.failed, "\(error); start again, nothing that was acknowledged is lost")
         } else if error.code == .invalid || error.code == .truncatedFile {
             self.init(.corrupt, "\(error); \(Self.remedy)")
         } else {

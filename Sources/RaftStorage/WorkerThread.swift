@@ -59,6 +59,9 @@ final class WorkQueue<Element: Sendable>: Sendable {
     /// Whether nothing waits to be taken.
     var isEmpty: Bool { state.withLock { $0.elements.isEmpty } }
 
+    /// Whether nothing is accepted any more.
+    var isClosed: Bool { state.withLock { $0.isClosed } }
+
     /// False when `limit` elements wait or run already, or the queue is closed.
     func append(_ element: Element, limit: Int = .max) -> Bool {
         let (isAccepted, wakes) = state.withLock { state in

@@ -163,14 +163,16 @@ struct EnvironmentTests {
     func zeroFill() throws {
         let environment = try open()
         let database = try environment.openDatabase()
-        #expect(try environment.zeroFillAhead(minimum: 1 << 20, target: 3 << 20))
-        #expect(try !environment.zeroFillAhead(minimum: 1 << 20, target: 3 << 20))
+        #expect(try environment.zeroFillAhead(minimum: 1 << 20, target: 3 << 20) == 3 << 20)
+        let length = try environment.spaceUsage().fileBytes
+        #expect(try environment.zeroFillAhead(minimum: 1 << 20, target: 3 << 20) == 3 << 20)
+        #expect(try environment.spaceUsage().fileBytes == length)
         let usage = try environment.spaceUsage()
         #expect(usage.fileBytes >= usage.usedBytes + 1 << 20)
         #expect(usage.availableDiskBytes > 0)
         let value = [UInt8](repeating: 3, count: 2 << 20)
         try environment.write { try $0.put(value, forKey: [1], in: database) }
-        #expect(try environment.zeroFillAhead(minimum: 2 << 20, target: 3 << 20))
+        #expect(try environment.zeroFillAhead(minimum: 2 << 20, target: 3 << 20) == 3 << 20)
         #expect(try environment.read { try $0.get([1], in: database) } == value)
     }
 

@@ -1,4 +1,5 @@
 import Foundation
+import LMDB
 import Raft
 import Testing
 
@@ -59,6 +60,78 @@ struct GroupCommitterTests {
         #expect(failures.all.count == 1)
         #expect(store.lastPosition.index == 1)
         #expect(committer.backlog == GroupCommitter.Backlog())
+    }
+
+    @Test("keeps what the disk has no room for, says so once, and writes it when there is room")
+    func noRoom() async throws {
+        let world = try LogWorld()
+        let (store, _) = try world.open()
+        try store.write([.of(append: commands(1...4000, size: 8000))])
+        let (persisted, failures, room) = (Reports<WriteSequence>(), Reports<StorageError>(), Reports<LackOfRoom?>())
+        let committer = GroupCommitter(
+            store: store,
+            onPersisted: { persisted.add($0) },
+            onFailure: { failures.add($0) },
+            onRoom: { room.add($0) }
+        )
+        withFullDisk {
+            committer.submit(.of(2, append: commands(4001...4100, size: 8000)))
+            while room.all.isEmpty {}
+            committer.submit(.of(3, append: commands(4101...4101)))
+            // Long enough for a second try.
+            usleep(300_000)
+            #expect(persisted.all.isEmpty)
+            #expect(committer.backlog.writes == 2)
+        }
+        _ = await persisted.wait { $0.last == 3 }
+        #expect(room.all.count == 2)
+        #expect(room.all.first??.directory == world.log)
+        #expect(room.all.last == .some(nil))
+        #expect(failures.all.isEmpty)
+        committer.shutdown()
+        try store.close()
+        #expect(try world.recover().entries.count == 4101)
+    }
+
+    @Test("ends without what there is no room for, and reports none of it")
+    func shutdownWithoutRoom() async throws {
+        var world = try LogWorld()
+        world.options.environment.mapSize = 512 << 10
+        let (store, _) = try world.open()
+        let (persisted, failures, room) = (Reports<WriteSequence>(), Reports<StorageError>(), Reports<LackOfRoom?>())
+        let committer = GroupCommitter(
+            store: store,
+            onPersisted: { persisted.add($0) },
+            onFailure: { failures.add($0) },
+            onRoom: { room.add($0) }
+        )
+        committer.submit(.of(1, append: commands(1...100, size: 8000)))
+        _ = await room.wait { !$0.isEmpty }
+        committer.shutdown()
+        #expect(persisted.all.isEmpty && failures.all.isEmpty)
+        #expect(committer.backlog == GroupCommitter.Backlog())
+        try store.close()
+        #expect(try world.recover().entries.isEmpty)
+    }
+
+    @Test("what is written ahead is the reserve: when the disk gives no more, that shows before a write fails")
+    func reserve() async throws {
+        var world = try LogWorld()
+        world.options.zeroFillBytes = 8 << 20
+        let (store, _) = try world.open()
+        #expect(try store.extendFile() == nil)
+        let lack = try withFullDisk { () -> LackOfRoom? in
+            var index: LogIndex = 1
+            while true {
+                try store.write([.of(append: commands(index...index + 20, size: 8000))])
+                index += 21
+                if let lack = try store.extendFile() { return lack }
+            }
+        }
+        #expect(lack?.directory == world.log)
+        #expect(try #require(lack).neededBytes >= 2 << 20)
+        #expect(try store.extendFile() == nil, "there is room again")
+        try store.close()
     }
 
     @Test("removes trimmed entries when nobody waits")

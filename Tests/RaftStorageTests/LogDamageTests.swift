@@ -145,18 +145,11 @@ struct LogDamageTests {
         let world = try LogWorld()
         let (store, _) = try world.open()
         try store.write([.of(append: commands(1...4000, size: 8000))])
-        // The limit on the size of a file stands for a full disk. It is the whole process's, but no other test has
-        // files of 16 MiB.
-        signal(SIGXFSZ, SIG_IGN)
-        var limit = rlimit()
-        getrlimit(__rlimit_resource_t(1), &limit)
-        var lower = limit
-        lower.rlim_cur = 16 << 20
-        setrlimit(__rlimit_resource_t(1), &lower)
-        let error = #expect(throws: StorageError.self) {
-            try store.write([.of(2, append: commands(4001...4100, size: 8000))])
+        let error = withFullDisk {
+            #expect(throws: StorageError.self) {
+                try store.write([.of(2, append: commands(4001...4100, size: 8000))])
+            }
         }
-        setrlimit(__rlimit_resource_t(1), &limit)
         #expect(error?.code == .diskFull)
         #expect(store.lastPosition.index == 4000)
         #expect(try store.read(from: 4000, through: 4001, maxBytes: .max).count == 1)

@@ -115,3 +115,21 @@ final class Reports<Value: Sendable>: Sendable {
         return all
     }
 }
+
+private let fileSizeLimit = Mutex(())
+
+/// Runs `body` while no file may grow beyond 16 MiB, which stands for a full disk. It is so for the whole process, but no other
+/// test has files of that size.
+func withFullDisk<Result>(_ body: () throws -> sending Result) rethrows -> sending Result {
+    try fileSizeLimit.withLock { _ in
+        signal(SIGXFSZ, SIG_IGN)
+        let resource = __rlimit_resource_t(1)
+        var limit = rlimit()
+        getrlimit(resource, &limit)
+        var lower = limit
+        lower.rlim_cur = 16 << 20
+        setrlimit(resource, &lower)
+        defer { setrlimit(resource, &limit) }
+        return try body()
+    }
+}

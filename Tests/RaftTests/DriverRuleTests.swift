@@ -201,4 +201,61 @@ import Testing
         #expect(answers.abandon(upTo: 3) == [2, 3])
         #expect(answers.applied(position(4, 1), 7, keeps: false) == 4)
     }
+
+    @Test("Commands are refused while the machine's disk does not keep up, and while the shell has no room")
+    func pushBack() {
+        var options = DriverBench.tight
+        options.flushBytes = 10
+        options.maxUnflushedFactor = 4
+        var bench = Bench(terms: [1])
+        bench.lead()
+        bench.persist()
+        var leader = DriverBench(bench, options: options)
+        for unflushed in [39, 40] {
+            #expect(leader.driver.takesCommands)
+            let entry = command(leader.core.lastIndex + 1, leader.core.term)
+            leader.step(.propose([Proposal(token: Token(unflushed), command: [1])]))
+            leader.persist()
+            leader.acknowledge(2, entry.index)
+            leader.applied([entry], unflushedBytes: unflushed)
+        }
+        #expect(!leader.driver.takesCommands)
+        let own = leader.step(.propose([Proposal(token: 8, command: [1])]))
+        #expect(own.outcomes == [.rejected(8, .overloaded, leader: server(1))])
+        let forwarded = leader.receive(2, .propose(requestID: 5, commands: [[1]]))
+        #expect(forwarded.messages.map(\.body) == [.proposeResponse(requestID: 5, .rejected(leader: server(1)))])
+        #expect(forwarded.writes.isEmpty && own.writes.isEmpty)
+        let last = position(leader.core.appliedIndex, leader.core.term)
+        leader.act { $0.flushed(last, into: &$1) }
+        #expect(leader.driver.takesCommands)
+        leader.driver.lacksRoom = true
+        #expect(leader.step(.propose([Proposal(token: 9, command: [1])])).outcomes.count == 1)
+        leader.driver.lacksRoom = false
+        #expect(!leader.step(.propose([Proposal(token: 10, command: [1])])).writes.isEmpty)
+    }
+
+    @Test("What had no room is tried again after a pause that grows; a flush does not wait for a snapshot's room")
+    func retries() {
+        var options = DriverBench.tight
+        (options.flushBytes, options.retryTicks, options.maxRetryTicks) = (10, 3, 6)
+        var follower = DriverBench(Bench(terms: [1, 1], applied: 1), options: options)
+        follower.receive(2, .heartbeat(Heartbeat(commit: 2, session: 99, round: 0)))
+        follower.fetched(.apply, [command(2, 1)])
+        #expect(follower.applied([command(2, 1)], unflushedBytes: 10).flush)
+        for pause in [3, 6, 6] {
+            #expect(!follower.act { $0.lackedRoom(durable: nil, into: &$1) }.flush)
+            for _ in 1..<pause { #expect(!follower.step(.tick).flush) }
+            #expect(follower.step(.tick).flush)
+        }
+        follower.act { $0.flushed(position(2, 1), into: &$1) }
+        #expect(follower.act { $0.requestSnapshot(into: &$1) }.takeSnapshot)
+        #expect(!follower.act { $0.lackedRoom(durable: position(2, 1), into: &$1) }.takeSnapshot)
+        follower.receive(2, .heartbeat(Heartbeat(commit: 3, session: 99, round: 0)))
+        follower.fetched(.apply, [command(3, 1)])
+        #expect(follower.applied([command(3, 1)], unflushedBytes: 10).flush)
+        follower.act { $0.flushed(position(3, 1), into: &$1) }
+        #expect(!follower.step(.tick).takeSnapshot)
+        #expect(!follower.step(.tick).takeSnapshot)
+        #expect(follower.step(.tick).takeSnapshot)
+    }
 }

@@ -1,9 +1,11 @@
+internal import LMDB
+
 extension Store {
     /// Makes everything durable that was applied before the call, and answers the position up to which it is.
     ///
     /// On the flush thread. Applying and reading go on meanwhile, and readers see the same state before, during and after. When it
-    /// throws, nothing is lost from memory and a later call tries again; but after any error other than a full disk or map the
-    /// process should end, because a later success would say nothing about what the disk holds.
+    /// throws, nothing is lost from memory and a later call tries again; but after any error other than ``StoreError/Code/noRoom``
+    /// the process should end, because a later success would say nothing about what the disk holds.
     @discardableResult
     public func flush() throws -> (index: UInt64, term: UInt64) {
         try maintenance.withLock { _ in try flushWhileHolding() }
@@ -19,7 +21,16 @@ extension Store {
 
     private func write(_ frozen: FrozenMemtable) throws {
         let backend = state.withLock { $0.backend }
-        try backend.commit(frozen.table, record: frozen.record)
+        do {
+            try backend.commit(frozen.table, record: frozen.record)
+        } catch let error as LMDBError where error.isLackOfRoom {
+            throw StoreError(
+                code: .noRoom,
+                path: directory.path,
+                message: "no room to make the state durable (\(error)); "
+                    + "about \((2 * frozen.table.bytes) >> 20 + 2) MiB should be free"
+            )
+        }
         state.withLock { state in
             state.durable = frozen.record
             state.frozen = nil

@@ -13,6 +13,8 @@ public struct StoreError: Error, Hashable, Sendable, CustomStringConvertible {
         public static let inconsistentDirectory = Code(rawValue: "inconsistent_directory")
         /// A snapshot ends early, is malformed, or is not the one that was announced.
         public static let badSnapshot = Code(rawValue: "bad_snapshot")
+        /// There is no room for a flush. Nothing is lost from memory; a later flush tries again.
+        public static let noRoom = Code(rawValue: "no_room")
         /// A system call failed.
         public static let system = Code(rawValue: "system")
     }
