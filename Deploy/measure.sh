@@ -4,6 +4,7 @@
 #   Deploy/measure.sh                   requests a second: put, strong get and stale get at 1, 64 and 256 connections
 #   RUNS=5 Deploy/measure.sh            more runs; the median is printed
 #   KEYS=1000000 Deploy/measure.sh      also loads so many keys of 256 bytes; prints memory, and the time from a restart to ready
+#   REPLAY=100000 Deploy/measure.sh     also kills a node with so many entries in its log that its durable state lacks; prints the time to ready
 #
 # Needs h2load (nghttp2-client) and .build/release/kontiki (Deploy/run.sh builds it). Everything else is made in a temporary folder.
 set -euo pipefail
@@ -104,4 +105,18 @@ if [ -n "${KEYS:-}" ]; then
         start_kontiki 3
         echo "restart to ready after SIG$how with $KEYS keys: $((($(date +%s%N) - begin) / 1000000)) ms"
     done
+fi
+
+if [ -n "${REPLAY:-}" ]; then
+    value=$(cat "$work/value")
+    start_kontiki 4 --bootstrap --memtable-bytes 4g --snapshot-log-bytes 4g
+    seq "$REPLAY" | awk -v value="$value" '{printf "replay/%09d\t%s\n", $1, value}' |
+        "$program" import - --endpoint http://localhost:18004 >"$work/import.log" 2>&1 || die "$(tail -3 "$work/import.log")"
+    behind=$(curl -s http://localhost:18004/status |
+        sed -E 's/.*"applied_index": ?([0-9]+).*"durable_index": ?([0-9]+).*/\1 \2/' | awk '{print $1 - $2}')
+    kill -KILL "$last"
+    wait "$last" 2>/dev/null || true
+    begin=$(date +%s%N)
+    start_kontiki 4
+    echo "restart to ready after SIGKILL with $behind entries of 256 bytes to apply again: $((($(date +%s%N) - begin) / 1000000)) ms"
 fi

@@ -93,6 +93,7 @@ struct StatusRoutes: Sendable {
             json.member("used_bytes", statistics.usedBytes)
             json.member("file_bytes", statistics.fileBytes)
             json.member("available_disk_bytes", statistics.availableDiskBytes)
+            json.member("reader_slots", statistics.readerSlots)
         }
         json.member("full", status.lackOfRoom != nil)
         json.member("refuses_writes", status.refusesWrites)

@@ -11,6 +11,8 @@ package struct SpaceUsage: Hashable, Sendable {
     package var mapBytes: Int
     /// What the file system still gives to this user.
     package var availableDiskBytes: Int
+    /// The most reader slots that were in use at the same time since the opening; slots that are given back are used again.
+    package var readerSlots: Int
 
     /// The used part of the map, 0 to 1. Deletes need pages too: raise an alarm at 0.8.
     package var mapFraction: Double { Double(usedBytes) / Double(mapBytes) }
@@ -23,6 +25,11 @@ extension Environment {
         return (Int(info.me_last_pgno) + 1) * pageSize
     }
 
+    private var readerSlots: Int {
+        var info = MDB_envinfo()
+        return mdb_env_info(handle.pointer, &info) == 0 ? Int(info.me_numreaders) : 0
+    }
+
     /// How full the environment and its file system are.
     package func spaceUsage() throws -> SpaceUsage {
         // Inside a transaction, so that the environment cannot be closed meanwhile.
@@ -31,7 +38,8 @@ extension Environment {
                 usedBytes: usedBytes,
                 fileBytes: try fileSize(),
                 mapBytes: mapSize,
-                availableDiskBytes: try availableDiskBytes()
+                availableDiskBytes: try availableDiskBytes(),
+                readerSlots: readerSlots
             )
         }
     }

@@ -82,7 +82,8 @@ public final class Store: Sendable {
             usedBytes: space.usedBytes,
             fileBytes: space.fileBytes,
             mapFraction: space.mapFraction,
-            availableDiskBytes: space.availableDiskBytes
+            availableDiskBytes: space.availableDiskBytes,
+            readerSlots: space.readerSlots
         )
     }
 }

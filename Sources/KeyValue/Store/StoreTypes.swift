@@ -121,4 +121,6 @@ public struct StoreStatistics: Hashable, Sendable {
     public var mapFraction: Double
     /// What the file system still gives.
     public var availableDiskBytes: Int
+    /// The most readers of the disk at the same time since the start.
+    public var readerSlots: Int
 }

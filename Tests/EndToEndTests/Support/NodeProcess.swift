@@ -186,6 +186,9 @@ final class NodeProcess: Sendable {
 
     var isRunning: Bool { child.withLock { $0?.isRunning ?? false } }
 
+    /// The number of the process; nil when none was started or it was ended.
+    var processID: pid_t? { child.withLock { $0?.processID } }
+
     /// The command line of `serve`, without how to begin.
     var arguments: [String] {
         [
