@@ -87,6 +87,32 @@ public struct NodeStatus: Hashable, Sendable, Codable {
         public var http: String
     }
 
+    /// What a node's files hold, in bytes.
+    public struct Storage: Hashable, Sendable, Codable {
+        /// Up to the last page of the log's file that was ever used.
+        public var logBytes: Int
+        public var keys: Int
+        /// Keys and values.
+        public var contentBytes: Int
+        /// Up to the last page of the state's file that was ever used, and that file's size.
+        public var usedBytes: Int
+        public var fileBytes: Int
+        /// What the file system still gives.
+        public var availableDiskBytes: Int
+        /// The most readers of the state's file at the same time since the start.
+        public var readerSlots: Int
+
+        enum CodingKeys: String, CodingKey {
+            case logBytes = "log_bytes"
+            case keys
+            case contentBytes = "content_bytes"
+            case usedBytes = "used_bytes"
+            case fileBytes = "file_bytes"
+            case availableDiskBytes = "available_disk_bytes"
+            case readerSlots = "reader_slots"
+        }
+    }
+
     /// The name of the node.
     public var id: String
     public var serverID: String
@@ -101,6 +127,7 @@ public struct NodeStatus: Hashable, Sendable, Codable {
     public var appliedIndex: UInt64
     public var snapshotIndex: UInt64
     public var revision: UInt64
+    public var storage: Storage
 
     enum CodingKeys: String, CodingKey {
         case id
@@ -112,7 +139,7 @@ public struct NodeStatus: Hashable, Sendable, Codable {
         case commitIndex = "commit_index"
         case appliedIndex = "applied_index"
         case snapshotIndex = "snapshot_index"
-        case revision
+        case revision, storage
     }
 }
 

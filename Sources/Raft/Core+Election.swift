@@ -12,7 +12,7 @@ extension Core {
     private var isFitToLead: Bool {
         (!storageStalled || isPlanted(.campaignsWithStalledDisk))
             && (restoring == nil || isPlanted(.campaignsDuringRestore))
-            && (mayLead || isPlanted(.campaignsWhenBarred))
+            && (mayLead || configuration.isOnlyVoter(id) || isPlanted(.campaignsWhenBarred))
     }
 
     private var isPossibleVoter: Bool {
@@ -100,6 +100,7 @@ extension Core {
         heartbeatTick = tick
         peers = []
         transfer = nil
+        giveWayTick = 0
         membershipToken = nil
         if let watched = watchedTransfer {
             // Leadership came back here; whether it went away first, nobody saw.
@@ -173,7 +174,8 @@ extension Core {
         case .appendResponse(let response): handleAppendResponse(response, from: message.from, into: &effects)
         case .heartbeatResponse(let response): handleHeartbeatResponse(response, from: message.from, into: &effects)
         case .timeoutNow:
-            guard configuration.isVoter(id), !isLeader, isFitToLead || isPlanted(.campaignsWhenAsked) else { break }
+            guard configuration.isVoter(id), !isLeader, isFitToLead && !givesWay || isPlanted(.campaignsWhenAsked)
+            else { break }
             if isPlanted(.transferAsksForPreVotes) {
                 campaignForPreVotes(into: &effects)
             } else {

@@ -97,10 +97,12 @@ extension Core {
         transfer = Transfer(token: token, target: successor, startTick: tick)
     }
 
-    /// A leader that is barred hands leadership over; where that does not come about in time, it stands down at the next tick without.
-    mutating func handleMayLead(_ may: Bool) {
-        mayLead = may
-        guard !may, isLeader, transfer == nil, let successor = bestSuccessor else { return }
+    /// A leader that should not lead hands leadership over, and tries again after a while where that does not come about.
+    mutating func giveWay() {
+        guard transfer == nil, tick >= giveWayTick, let successor = bestSuccessor, !isPlanted(.neverGivesWay) else {
+            return
+        }
+        giveWayTick = tick + 4 * options.electionTicks
         transfer = Transfer(token: nil, target: successor, startTick: tick)
     }
 

@@ -62,6 +62,8 @@ public struct Core: Hashable, Sendable {
     public internal(set) var violation: Violation?
     /// Whether this server may lead, as ``Event/mayLead(_:)`` last said.
     public internal(set) var mayLead = true
+    /// What ``Event/giveWay(_:)`` last said.
+    public internal(set) var givesWay = false
 
     var random: SeededRandom
     var tick: UInt64 = 0
@@ -89,6 +91,8 @@ public struct Core: Hashable, Sendable {
     /// The index of the no-op this leader began its term with.
     var termStartIndex: LogIndex = 0
     var transfer: Transfer?
+    /// When a leader that should not lead tries to hand leadership over again.
+    var giveWayTick: UInt64 = 0
     var membershipToken: Token?
     /// A transfer whose leader stood down; it ends well when somebody else leads.
     var watchedTransfer: WatchedTransfer?
@@ -218,7 +222,8 @@ public struct Core: Hashable, Sendable {
         case .changeMembership(let token, let target): handleChange(token, to: target, into: &effects)
         case .transfer(let token, let target): handleTransfer(token, to: target, into: &effects)
         case .unreachable(let peer): handleUnreachable(peer)
-        case .mayLead(let may): handleMayLead(may)
+        case .mayLead(let may): mayLead = may
+        case .giveWay(let gives): givesWay = gives
         case .storageFailed(let reason):
             if !isPlanted(.outlivesStorageFailure) { halt("the storage failed: \(reason)") }
         }
@@ -255,7 +260,8 @@ public struct Core: Hashable, Sendable {
         let isOnlyVoter = configuration.isOnlyVoter(id) && !isPlanted(.onlyVoterGivesUp)
         let isStalled = storageStalled && !isOnlyVoter && !isPlanted(.leadsWithStalledDisk)
         let isAlone = !hasRecentQuorum && !isPlanted(.leadsWithoutQuorum)
-        let isBarred = !mayLead && transfer == nil && !isPlanted(.leadsWhenBarred)
+        if !mayLead || givesWay { giveWay() }
+        let isBarred = !mayLead && transfer == nil && !isOnlyVoter && !isPlanted(.leadsWhenBarred)
         if isStalled || isAlone || isBarred {
             // R17, R19: without a quorum, or with a disk that does not answer, somebody else must lead.
             becomeFollower(term: term, leader: nil, into: &effects)

@@ -27,6 +27,9 @@ public enum Event: Hashable, Sendable {
     /// Whether this server may lead; it may until it is told otherwise. One that may not goes on voting and following, neither campaigns
     /// nor lets itself be made a leader, and as the leader hands leadership over, or stands down within two election timeouts.
     case mayLead(Bool)
+    /// Whether this server would rather not lead: its disk is full, say. It declines when it is asked to lead, and as the leader hands leadership
+    /// over once somebody holds the whole log; but where nobody else leads, it does.
+    case giveWay(Bool)
     /// The storage failed. The core stops for good (R6).
     case storageFailed(String)
 }

@@ -86,7 +86,9 @@ package struct Driver: Sendable {
 
     package mutating func step(_ events: [Event], into actions: inout Actions) {
         var hasTick = false
-        let events = takesCommands ? events : events.filter { !refuse($0, into: &actions) }
+        // A follower's own disk does not keep its clients from the leader's.
+        let events =
+            takesCommands || !core.isLeader ? events : events.filter { !refuse($0, into: &actions) }
         for event in events {
             switch event {
             case .tick:
@@ -148,6 +150,7 @@ package struct Driver: Sendable {
         noteDurable(position.index)
         if isPlanted(.trimsBeyondSnapshot) { compact(into: &actions) }
         planBackground(into: &actions)
+        planApply(into: &actions)
     }
 
     /// A snapshot file at `position` is durable, and the machine's state at `durable`: the log is trimmed below both (R8).
@@ -329,6 +332,8 @@ package struct Driver: Sendable {
     // MARK: Apply
 
     private mutating func planApply(into actions: inout Actions) {
+        // What is applied stays in memory until it is durable there. A follower, which can refuse nothing, falls behind instead.
+        guard unflushedBytes / options.maxUnflushedFactor / 2 < options.flushBytes else { return }
         guard !isRestoring || isPlanted(.appliesDuringRestore), !isFetchingApply, actions.apply.isEmpty,
             applyGiven < applyTarget, core.appliedIndex == applyGiven || isPlanted(.appliesDuringRestore)
         else { return }

@@ -49,6 +49,8 @@ extension Engine {
         guard driver.lacksRoom != refuses else { return }
         driver.lacksRoom = refuses
         publishRoom()
+        // Others may have room.
+        step([.giveWay(refuses)])
     }
 
     func publishRoom() {
@@ -60,7 +62,7 @@ extension Engine {
 
     /// What a client's command is told while there is no room for it; nil while there is.
     var rejectionForLackOfRoom: Rejection? {
-        guard driver.lacksRoom, let detail = lackOfRoom.description else { return nil }
+        guard driver.lacksRoom, driver.core.isLeader, let detail = lackOfRoom.description else { return nil }
         return Rejection(.storageFull, leader: driver.core.leaderID, detail: detail)
     }
 }

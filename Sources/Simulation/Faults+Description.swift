@@ -36,6 +36,7 @@ extension Fault: CustomStringConvertible {
         case .changeMembership(let choice): "the administrator changes the membership (\(choice % 1000))"
         case .transfer(let slot):
             "the administrator has leadership handed to \(slot.map { "slot \($0)" } ?? "whoever is best")"
+        case .giveWay(let victim, let gives): "\(victim) \(gives ? "would rather not lead" : "does not mind to lead")"
         case .bar(let victim, let time): "\(victim) may not lead for \(Self.milliseconds(time))"
         case .snapshot(let slot): "the server in slot \(slot) is asked for a snapshot"
         case .burst(let victim, let count, let isolation):

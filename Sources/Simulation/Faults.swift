@@ -63,6 +63,8 @@ enum Fault: Hashable, Sendable {
     case snapshot(Int)
     /// A server is told that it may not lead; a restart does not change it.
     case bar(Victim, time: UInt64)
+    /// A server would rather not lead from now on, or does not mind any more.
+    case giveWay(Victim, Bool)
     /// A server's clock runs at this many thousandths of the true pace from now on.
     case clock(Int, pace: UInt64)
     /// Many commands come at once, to a server that is cut off at the same moment when `isolation` is not 0.
@@ -77,7 +79,7 @@ enum Fault: Hashable, Sendable {
         case .storm: .storms
         case .wipe: .wipes
         case .changeMembership: .membership
-        case .transfer, .bar: .transfers
+        case .transfer, .bar, .giveWay: .transfers
         case .snapshot: .snapshots
         case .clock: .clocks
         case .burst: .bursts
@@ -154,8 +156,11 @@ struct FaultPlanner {
         case .wipes: .wipe(slot())
         case .membership: .changeMembership(choice: random.next())
         case .transfers:
-            random.chance(300)
-                ? .bar(victim(), time: time()) : .transfer(to: random.chance(500) ? nil : slot())
+            switch random.pick(5) {
+            case 0: .bar(victim(), time: time())
+            case 1: .giveWay(victim(), random.chance(700))
+            default: .transfer(to: random.chance(500) ? nil : slot())
+            }
         case .snapshots: .snapshot(slot())
         case .clocks: .clock(slot(), pace: 700 + random.upTo(700))
         case .bursts:

@@ -44,11 +44,11 @@ struct Watch: Sendable {
             leadsSince = driver.ticks
         }
         let patience = 2 * core.options.electionTicks + 2
-        if let barredSince, driver.ticks - barredSince > patience {
-            throw Broken("server \(server.id.rawValue) leads though it may not for \(driver.ticks - barredSince) ticks")
-        }
         // Who is the only voter has nobody to give way to.
         let isOnlyVoter = core.configuration.voters == [core.id] && !core.configuration.isJoint
+        if let barredSince, !isOnlyVoter, driver.ticks - barredSince > patience {
+            throw Broken("server \(server.id.rawValue) leads though it may not for \(driver.ticks - barredSince) ticks")
+        }
         if let syncSince, !isOnlyVoter, driver.ticks - syncSince > patience {
             throw Broken(
                 "server \(server.id.rawValue) leads while its disk has not answered for \(driver.ticks - syncSince) ticks (R19)"

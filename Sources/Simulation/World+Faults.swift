@@ -30,6 +30,9 @@ extension World {
         case .wipe(let slot): try wipe(slot)
         case .changeMembership(let choice): try changeMembership(choice)
         case .transfer(let slot): try transferLeadership(to: slot)
+        case .giveWay(let victim, let gives):
+            let server = find(victim)
+            if server.isUp, !server.isPaused { try post([.giveWay(gives)], to: server) }
         case .bar(let victim, let time):
             let server = find(victim)
             try bar(server, true)

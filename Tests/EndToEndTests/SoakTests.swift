@@ -26,7 +26,9 @@ extension EndToEndTests {
                     for period in 0..<Self.periods {
                         try await Task.sleep(for: .seconds(seconds / Double(Self.periods)))
                         // The first node is never restarted: what it gathers, it keeps.
-                        if period % 2 == 1 { try await restart(cluster.nodes[1 + period / 2 % 2], hard: period % 4 == 1) }
+                        if period % 2 == 1 {
+                            try await restart(cluster.nodes[1 + period / 2 % 2], hard: period % 4 == 1)
+                        }
                         try await cluster.allReady()
                         for (place, node) in cluster.nodes.enumerated() {
                             let footprint = try await Footprint(of: node)
@@ -123,12 +125,9 @@ private struct Footprint: CustomStringConvertible {
             values[quantity] = bytes
             values[.files, default: 0] += count
         }
-        let answer = try await RawConnection.ask(node.httpPort, "GET", "/status", [], body: "")
-        let body = answer.components(separatedBy: "\r\n\r\n").dropFirst().joined()
-        let document = try JSONSerialization.jsonObject(with: Data(body.utf8)) as? [String: Any]
-        let storage = try #require(document?["storage"] as? [String: Any])
-        values[.readerSlots] = try #require(storage["reader_slots"] as? Int)
-        contentBytes = try #require(storage["content_bytes"] as? Int)
+        let storage = try await node.client.status().storage
+        values[.readerSlots] = storage.readerSlots
+        contentBytes = storage.contentBytes
     }
 
     /// Files may go while they are counted.
@@ -136,7 +135,9 @@ private struct Footprint: CustomStringConvertible {
         var (bytes, files) = (0, 0)
         for name in FileManager.default.enumerator(atPath: folder)?.allObjects as? [String] ?? [] {
             var information = stat()
-            guard stat(folder + "/" + name, &information) == 0, information.st_mode & S_IFMT == S_IFREG else { continue }
+            guard stat(folder + "/" + name, &information) == 0, information.st_mode & S_IFMT == S_IFREG else {
+                continue
+            }
             // What is allocated: the lock file is sparse.
             bytes += Int(information.st_blocks) * 512
             files += 1

@@ -258,4 +258,17 @@ import Testing
         #expect(!follower.step(.tick).takeSnapshot)
         #expect(follower.step(.tick).takeSnapshot)
     }
+
+    @Test("A follower whose state is not made durable applies no more than its memory bears, and goes on when it is")
+    func boundedUnflushedState() {
+        var options = DriverBench.tight
+        (options.flushBytes, options.maxUnflushedFactor) = (10, 2)
+        var follower = DriverBench(Bench(terms: [1, 1, 1], applied: 1), options: options)
+        follower.receive(2, .heartbeat(Heartbeat(commit: 3, session: 99, round: 0)))
+        #expect(follower.fetched(.apply, [command(2, 1)]).apply == [command(2, 1)])
+        #expect(follower.applied([command(2, 1)], unflushedBytes: 40).flush)
+        #expect(follower.receive(2, .heartbeat(Heartbeat(commit: 4, session: 99, round: 0))).fetches.isEmpty)
+        let next = follower.act { $0.flushed(position(2, 1), into: &$1) }
+        #expect(next.fetches.map(\.range) == [3...4])
+    }
 }

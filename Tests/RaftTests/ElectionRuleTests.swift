@@ -363,8 +363,8 @@ import Testing
         var leader = Bench()
         leader.lead()
         leader.acknowledge(2, leader.core.lastIndex)
-        let effects = leader.step(.mayLead(false))
-        #expect(effects.bodies(to: 2) == [.timeoutNow])
+        leader.step(.mayLead(false))
+        #expect(leader.tick().bodies(to: 2).contains(.timeoutNow))
         leader.tick(leader.core.options.electionTicks + 1)
         #expect(leader.core.role == .follower)
         let term = leader.core.term
@@ -385,14 +385,56 @@ import Testing
         leader.propose(1)
         leader.persist()
         // The others are there, but none has caught up.
-        #expect(leader.step(.mayLead(false)).sent.isEmpty)
-        for _ in 0...leader.core.options.electionTicks {
-            #expect(leader.core.isLeader)
+        leader.step(.mayLead(false))
+        for _ in 0..<2 * leader.core.options.electionTicks {
             leader.tick()
             leader.answerHeartbeat(2)
             leader.answerHeartbeat(3)
         }
         #expect(leader.core.role == .follower)
+    }
+
+    @Test("R19: a leader that would rather not lead hands leadership over when it can, and leads until then")
+    func givesWay() {
+        var leader = Bench()
+        leader.lead()
+        leader.propose(1)
+        leader.persist()
+        leader.step(.giveWay(true))
+        for _ in 0..<3 * leader.core.options.electionTicks {
+            leader.tick()
+            leader.answerHeartbeat(2)
+            leader.answerHeartbeat(3)
+        }
+        #expect(leader.core.isLeader)
+        leader.acknowledge(3)
+        var asked = false
+        for _ in 0..<2 * leader.core.options.electionTicks {
+            asked = asked || leader.tick().bodies(to: 3).contains(.timeoutNow)
+            leader.answerHeartbeat(2)
+            leader.answerHeartbeat(3)
+        }
+        #expect(asked && leader.core.isLeader)
+    }
+
+    @Test("R19: who would rather not lead declines when asked, and leads where nobody else does")
+    func declines() {
+        var server = Bench()
+        server.step(.giveWay(true))
+        server.heartbeat()
+        server.receive(2, .timeoutNow)
+        #expect(server.core.role == .follower)
+        server.becomePreCandidate()
+        #expect(server.core.role == .preCandidate)
+    }
+
+    @Test("R19: an only voter leads, whatever it is told")
+    func onlyVoterLeads() {
+        var server = Bench(1, configuration([1]))
+        server.step(.mayLead(false), .giveWay(true))
+        server.lead()
+        server.tick(10 * server.core.options.electionTicks)
+        #expect(server.core.isLeader)
     }
 
     @Test("R20: a leader that becomes a follower keeps what it holds")
