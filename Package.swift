@@ -103,6 +103,7 @@ let package = Package(
                 .product(name: "NIOCore", package: nio),
             ]
         ),
+        library("DataDirectory", ["KeyValue", "LMDB", "Raft", "RaftStorage"]),
         library(
             "HTTPAPI",
             [
@@ -131,7 +132,8 @@ let package = Package(
         .executableTarget(
             name: "kontiki",
             dependencies: [
-                "HTTPAPI", "KeyValueService", "KontikiClient", "RaftNode", "RaftDriver", "KeyValue", "LMDB", "Raft",
+                "HTTPAPI", "DataDirectory", "KeyValueService", "KontikiClient", "RaftNode", "RaftDriver", "KeyValue",
+                "LMDB", "Raft",
                 "Linearizability", "Simulation",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),

@@ -6,12 +6,13 @@ internal import Synchronization
 /// LMDB does not refuse a second opening inside one process, and it breaks the locks of both; so the lock is an own
 /// file with `flock`, which also tells two openings of the same process apart. It ends with the process, however that
 /// ends.
-final class DirectoryLock: Sendable {
+package final class DirectoryLock: Sendable {
     static let fileName = "LOCK"
 
     private let descriptor: Mutex<Int32?>
 
-    init(directory: String) throws(LMDBError) {
+    /// Takes the lock; throws ``LMDBError/Code/inUse`` when another opener has it.
+    package init(directory: String) throws(LMDBError) {
         let path = directory + "/" + Self.fileName
         let descriptor = Glibc.open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
         guard descriptor >= 0 else { throw .system(errno, "open of the lock file", path: path) }
@@ -31,7 +32,7 @@ final class DirectoryLock: Sendable {
     deinit { release() }
 
     /// Gives the directory free.
-    func release() {
+    package func release() {
         descriptor.withLock { descriptor in
             if let open = descriptor { Glibc.close(open) }
             descriptor = nil

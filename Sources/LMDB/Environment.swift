@@ -46,9 +46,15 @@ package final class Environment: Sendable {
     private let lock: DirectoryLock
 
     /// Opens the environment in the directory `path`, creating its files when there are none.
-    package init(path: String, options: Options = Options()) throws(LMDBError) {
+    ///
+    /// - Parameter held: the directory's lock, of a caller that has examined the file under it (see ``DataFile``).
+    package init(
+        path: String,
+        options: Options = Options(),
+        holding held: DirectoryLock? = nil
+    ) throws(LMDBError) {
         if options.createDirectory { try makeDirectory(path) }
-        lock = try DirectoryLock(directory: path)
+        if let held { lock = held } else { lock = try DirectoryLock(directory: path) }
         (handle, mapSize) = try Self.openHalving(path: path, options: options)
         self.path = path
         maximumIdleReaders = max(1, options.maxReaders / 2)
@@ -56,7 +62,8 @@ package final class Environment: Sendable {
         mdb_env_stat(handle.pointer, &statistics)
         pageSize = Int(statistics.ms_psize)
         do {
-            try checkLength()
+            // An examination has looked at every page; and the last ones, when they are free, need not be there.
+            if held == nil { try checkLength() }
             setCloseOnExec()
             try synchronizeDirectory(path)
         } catch {

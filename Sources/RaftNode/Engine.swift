@@ -61,6 +61,8 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
     var transfers: [ServerID: Transfer] = [:]
     var lastTransfer: UInt64 = 0
     var latestSnapshot: SnapshotDescriptor?
+    /// No sound snapshot is left of those that the log was trimmed by: another one is to be taken at once.
+    var isSnapshotMissing = false
     /// Servers that opened a link to this one and that the configuration does not name.
     var callers: [ServerID] = []
     var seen = Seen()
@@ -124,6 +126,7 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
         )
         let pace = TimeAmount.milliseconds(Int64(options.tickMilliseconds))
         tickTask = loop.scheduleRepeatedTask(initialDelay: pace, delay: pace) { _ in self.step([.tick]) }
+        if isSnapshotMissing { act { $0.requestSnapshot(into: &$1) } }
         observe()
     }
 

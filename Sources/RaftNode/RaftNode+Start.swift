@@ -82,6 +82,7 @@ extension RaftNode {
             latestSnapshot: latest,
             workers: workers
         )
+        engine.isSnapshotMissing = latest == nil && opened.recovered.base.position.index > 0
         arrivals.connect(engine)
         do {
             let bound = try await translating { try await engine.listen() }
@@ -175,13 +176,12 @@ struct NodeDirectory {
         try LogStore.create(directory: directory, identity: identity, base: base)
     }
 
-    /// The newest sound snapshot; damaged ones are named in the log and passed over.
+    /// The newest sound snapshot; damaged ones are named in the log and set aside.
     func latestSnapshot(logger: Logger) throws -> SnapshotDescriptor? {
-        let (found, damaged) = try snapshots.scan()
-        for error in damaged {
+        for error in try snapshots.setDamagedAside() {
             logger.error("a snapshot file is damaged and not used", metadata: ["error": "\(error)"])
         }
-        return found.first
+        return try snapshots.list().first
     }
 
     private static func makeDirectory(_ path: String) throws {
@@ -198,8 +198,7 @@ struct NodeDirectory {
     func reconcile<Machine: StateMachine>(_ machine: Machine, schema: String, logger: Logger) throws {
         let base = recovered.base
         if machine.durablePosition.index < base.position.index {
-            logger.notice("loading the snapshot that the log begins behind", metadata: ["at": "\(base.position)"])
-            try Engine<Machine>.restore(machine, from: snapshots, at: base, schema: schema)
+            try restoreNewest(machine, schema: schema, logger: logger)
         }
         let position = machine.durablePosition
         let term =

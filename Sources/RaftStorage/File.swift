@@ -86,6 +86,8 @@ final class File: Sendable {
         guard Glibc.rename(path, new) == 0 else { throw .system(errno, "rename", path: path) }
     }
 
+    static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
+
     /// A file that is not there is removed already.
     static func remove(_ path: String) throws(LMDBError) {
         guard unlink(path) == 0 || errno == ENOENT else { throw .system(errno, "unlink", path: path) }

@@ -5,14 +5,16 @@ internal import Raft
 ///
 ///     byte 0      format version
 ///     bytes 1–4   CRC-32C over the version, the record's key (64 bits) and all bytes from 5 on
-///     bytes 5…    the body; in version 1 of an entry: kind (1 byte), term (8 bytes), payload
+///     bytes 5…    the body; of an entry: kind (1 byte), term (8 bytes), from version 2 on the number of the transaction that
+///                 wrote it (8 bytes), payload
 ///
 /// Every later version keeps bytes 0 to 4, so that a newer record can be told from a damaged one. Integers are
 /// little-endian.
 enum LogRecord {
-    static let version: UInt8 = 1
+    static let version: UInt8 = 2
     static let bodyOffset = 5
-    static let entryHeaderSize = 14
+    /// Version 1 had no transaction number.
+    static func entryHeaderSize(version: UInt8) -> Int { version == 1 ? 14 : 22 }
 
     enum Fault: Hashable {
         /// The checksum or the shape is wrong.
@@ -42,7 +44,7 @@ enum LogRecord {
         let stored = UInt32(littleEndian: record.loadUnaligned(fromByteOffset: 1, as: UInt32.self))
         let body = UnsafeRawBufferPointer(rebasing: record[bodyOffset...])
         guard stored == checksum(version: record[0], key: key, body: body) else { return .damaged }
-        return record[0] == version ? nil : .newer(version: record[0])
+        return (1...version).contains(record[0]) ? nil : .newer(version: record[0])
     }
 }
 
@@ -51,30 +53,37 @@ struct EntryRecord {
     let index: LogIndex
     let term: Term
     let kind: UInt8
+    /// The transaction that wrote it; nil in records of version 1.
+    let transactionID: UInt64?
     let payload: UnsafeRawBufferPointer
 
-    static func size(payload: Int) -> Int { LogRecord.entryHeaderSize + payload }
+    static func size(payload: Int) -> Int { LogRecord.entryHeaderSize(version: LogRecord.version) + payload }
 
     static func write(
         into record: UnsafeMutableRawBufferPointer,
         index: LogIndex,
         term: Term,
+        transactionID: UInt64,
         kind: UInt8,
         payload: [UInt8]
     ) {
         record[LogRecord.bodyOffset] = kind
         record.storeBytes(of: term.littleEndian, toByteOffset: 6, as: UInt64.self)
-        UnsafeMutableRawBufferPointer(rebasing: record[LogRecord.entryHeaderSize...]).copyBytes(from: payload)
+        record.storeBytes(of: transactionID.littleEndian, toByteOffset: 14, as: UInt64.self)
+        UnsafeMutableRawBufferPointer(rebasing: record[size(payload: 0)...]).copyBytes(from: payload)
         LogRecord.seal(record, key: index)
     }
 
     init(verifying record: UnsafeRawBufferPointer, index: LogIndex) throws(StorageError) {
         if let fault = LogRecord.fault(record, key: index) { throw .entry(index, fault) }
-        guard record.count >= LogRecord.entryHeaderSize else { throw .entry(index, .damaged) }
+        let header = LogRecord.entryHeaderSize(version: record[0])
+        guard record.count >= header else { throw .entry(index, .damaged) }
         self.index = index
         kind = record[LogRecord.bodyOffset]
         term = UInt64(littleEndian: record.loadUnaligned(fromByteOffset: 6, as: UInt64.self))
-        payload = UnsafeRawBufferPointer(rebasing: record[LogRecord.entryHeaderSize...])
+        transactionID =
+            record[0] == 1 ? nil : UInt64(littleEndian: record.loadUnaligned(fromByteOffset: 14, as: UInt64.self))
+        payload = UnsafeRawBufferPointer(rebasing: record[header...])
     }
 
     func entry() throws(StorageError) -> Entry {
@@ -114,7 +123,8 @@ struct MetadataRecord: Hashable {
     var hardState: HardState
     var base: LogBase
 
-    func encode() -> [UInt8] {
+    /// - Parameter transactionID: the transaction that writes it.
+    func encode(transactionID: UInt64) -> [UInt8] {
         var writer = RecordWriter()
         writer.write(raw: repeatElement(0, count: LogRecord.bodyOffset))
         // The base's index comes first: readers of entries take it without decoding the rest.
@@ -128,6 +138,7 @@ struct MetadataRecord: Hashable {
         writer.write(counted: Array(identity.peerAddress.utf8))
         writer.write(counted: Array(identity.clientAddress.utf8))
         writer.write(counted: base.configuration.encode())
+        writer.write(transactionID)
         var bytes = writer.bytes
         bytes.withUnsafeMutableBytes { LogRecord.seal($0, key: 0) }
         return bytes
@@ -146,8 +157,10 @@ struct MetadataRecord: Hashable {
             let term = reader.read(UInt64.self), let vote = reader.read(UInt64.self),
             let server = reader.read(UInt64.self), server != 0, let cluster = reader.read(UInt64.self),
             let name = reader.readText(), let peer = reader.readText(), let client = reader.readText(),
-            let encoded = reader.readCounted(), let configuration = Configuration(decoding: encoded), reader.isAtEnd
+            let encoded = reader.readCounted(), let configuration = Configuration(decoding: encoded)
         else { throw .entry(0, .damaged) }
+        if record[0] >= 2, reader.read(UInt64.self) == nil { throw .entry(0, .damaged) }
+        guard reader.isAtEnd else { throw .entry(0, .damaged) }
         identity = Identity(
             serverID: ServerID(server),
             clusterID: ClusterID(cluster),
@@ -157,6 +170,14 @@ struct MetadataRecord: Hashable {
         )
         hardState = HardState(term: term, vote: vote == 0 ? nil : ServerID(vote))
         base = LogBase(position: LogPosition(index: baseIndex, term: baseTerm), configuration: configuration)
+    }
+
+    /// Only the number of the transaction that wrote a record; nil in version 1.
+    static func transactionID(verifying record: UnsafeRawBufferPointer) throws(StorageError) -> UInt64? {
+        if let fault = LogRecord.fault(record, key: 0) { throw .entry(0, fault) }
+        guard record[0] >= 2 else { return nil }
+        guard record.count >= LogRecord.bodyOffset + 8 else { throw .entry(0, .damaged) }
+        return UInt64(littleEndian: record.loadUnaligned(fromByteOffset: record.count - 8, as: UInt64.self))
     }
 
     /// Only the base's index, of a record whose checksum is verified here.

@@ -26,8 +26,8 @@ extension LogStore {
                     index: next.last.index
                 )
             }
-            try record(&next, transaction)
             try removeStale(&next, transaction, limit: Self.trimBeside)
+            try record(&next, transaction)
         }
     }
 
@@ -43,6 +43,7 @@ extension LogStore {
             next.metadata.base = base
             next.last = base.position
             next.staleFrom = nil
+            (next.isTouched, next.isTailFresh) = (true, false)
         }
         if let index = write.truncateFrom { try truncate(from: index, &next, transaction) }
         for entry in write.append { try append(entry, &next, transaction) }
@@ -72,6 +73,7 @@ extension LogStore {
         }
         guard index <= next.last.index else { return }
         try transaction.delete(index...next.last.index, in: database)
+        (next.isTouched, next.isTailFresh) = (true, false)
         next.last =
             index - 1 == base.index ? base : LogPosition(index: index - 1, term: try term(at: index - 1, transaction))
     }
@@ -87,9 +89,17 @@ extension LogStore {
         let (kind, payload) = entry.payload.encoded
         let size = EntryRecord.size(payload: payload.count)
         try transaction.put(count: size, forKey: entry.index, in: database, mode: .append) {
-            EntryRecord.write(into: $0, index: entry.index, term: entry.term, kind: kind, payload: payload)
+            EntryRecord.write(
+                into: $0,
+                index: entry.index,
+                term: entry.term,
+                transactionID: UInt64(transaction.transactionID),
+                kind: kind,
+                payload: payload
+            )
         }
         next.last = entry.position
+        next.isTailFresh = true
     }
 
     private func trim(to base: LogBase, _ next: inout State, _ transaction: borrowing WriteTransaction) throws {
@@ -114,10 +124,13 @@ extension LogStore {
         return try EntryRecord(verifying: record, index: index).term
     }
 
-    /// Writes the record under key 0 if it has changed.
+    /// Writes the record under key 0 if it has changed, or if nothing else tells which transaction this is: the last entry does
+    /// when it is new, and costs no page more.
     func record(_ next: inout State, _ transaction: borrowing WriteTransaction) throws {
-        guard next.recorded != next.metadata else { return }
-        try transaction.put(next.metadata.encode(), forKey: UInt64(0), in: database)
+        defer { (next.isTouched, next.isTailFresh) = (false, false) }
+        guard next.recorded != next.metadata || (next.isTouched && !next.isTailFresh) else { return }
+        let record = next.metadata.encode(transactionID: UInt64(transaction.transactionID))
+        try transaction.put(record, forKey: UInt64(0), in: database)
         next.recorded = next.metadata
     }
 
@@ -125,6 +138,7 @@ extension LogStore {
     func removeStale(_ next: inout State, _ transaction: borrowing WriteTransaction, limit: Int) throws {
         guard let first = next.staleFrom else { return }
         let count = try transaction.delete(first...next.metadata.base.position.index, in: database, limit: limit)
+        if count > 0 { next.isTouched = true }
         next.staleFrom = count < limit ? nil : first + UInt64(count)
     }
 

@@ -14,6 +14,8 @@ package final class LogStore: Sendable {
         /// How many zeroed bytes lie ready behind the used part of the file, so that commits need not make it longer; 0
         /// for none. The store tops them up when fewer than a quarter is left.
         package var zeroFillBytes = 16 << 20
+        /// Believe the file's pages without looking at them. Only for tests that show what the examination is for.
+        package var testOnlySkipsExamination = false
 
         package init() {}
     }
@@ -24,6 +26,9 @@ package final class LogStore: Sendable {
         var recorded: MetadataRecord?
         /// The last entry, or the base's position when there is none.
         var last: LogPosition
+        /// Whether the transaction under way has removed entries, and whether it has written the last one.
+        var isTouched = false
+        var isTailFresh = false
         /// Where entries at or below the base may still lie, which compaction has not removed yet.
         var staleFrom: LogIndex?
         /// The failure after which nothing is written any more (R6).
@@ -45,11 +50,7 @@ package final class LogStore: Sendable {
     /// Whether `directory` holds a log. A creation that was cut short by a crash has left none.
     package static func exists(directory: String) throws(StorageError) -> Bool {
         guard access(directory + "/data.mdb", F_OK) == 0 else { return false }
-        return try storing {
-            let environment = try Environment(path: directory)
-            let database = try environment.openDatabase(hasIntegerKeys: true)
-            return try environment.read { try $0.value(forKey: UInt64(0), in: database) != nil }
-        }
+        return try storing { try DataFile.holdsData(directory: directory) }
     }
 
     /// Makes the log of a new server, durably. The parent of `directory` must exist, a log in it must not.
@@ -63,6 +64,7 @@ package final class LogStore: Sendable {
     ) throws(StorageError) {
         guard identity.serverID.rawValue != 0 else { throw StorageError(.invalid, "a server's identity is never 0") }
         try storing {
+            try DataFile.removeUnfinished(directory: directory)
             let environment = try Environment(path: directory, options: options.environment)
             let database = try environment.openDatabase(hasIntegerKeys: true)
             let hardState = HardState(term: base.position.term)
@@ -74,19 +76,26 @@ package final class LogStore: Sendable {
                         "\(directory) holds the log of a server already; a new server needs a new one"
                     )
                 }
-                try transaction.put(record.encode(), forKey: UInt64(0), in: database)
+                try transaction.put(
+                    record.encode(transactionID: UInt64(transaction.transactionID)),
+                    forKey: UInt64(0),
+                    in: database
+                )
             }
         }
     }
 
-    /// Opens a log, reads and verifies every record of it. Nothing is ever repaired by cutting it off.
+    /// Opens a log: examines its file (see ``LMDB/DataFile``), then reads and verifies every record. Nothing is ever repaired by
+    /// cutting it off.
     package static func open(
         directory: String,
         options: Options = Options()
     ) throws(StorageError) -> (LogStore, Recovered) {
         guard access(directory + "/data.mdb", F_OK) == 0 else { throw missing(directory) }
         return try storing {
-            let environment = try Environment(path: directory, options: options.environment)
+            let lock = try DirectoryLock(directory: directory)
+            if !options.testOnlySkipsExamination { try examineForOpening(directory, lock) }
+            let environment = try Environment(path: directory, options: options.environment, holding: lock)
             let database = try environment.openDatabase(hasIntegerKeys: true)
             let (recovered, staleFrom) = try environment.read { transaction in
                 guard let record = try transaction.value(forKey: UInt64(0), in: database) else {
@@ -219,7 +228,10 @@ extension LogStore {
     package func maintain() throws(StorageError) -> Bool {
         var next = try stateForWriting()
         guard next.staleFrom != nil else { return false }
-        try commit(&next) { transaction, next in try removeStale(&next, transaction, limit: Self.trimChunk) }
+        try commit(&next) { transaction, next in
+            try removeStale(&next, transaction, limit: Self.trimChunk)
+            try record(&next, transaction)
+        }
         return next.staleFrom != nil
     }
 

@@ -8,9 +8,9 @@ internal import Synchronization
 package final class SnapshotStore: Sendable {
     /// How many snapshots stay: the newest, and the one before in case the disk damages it.
     static let kept = 2
-    private static let suffix = ".snapshot"
-    private static let temporarySuffix = ".tmp"
-    private static let incomingSuffix = ".incoming"
+    static let suffix = ".snapshot"
+    static let temporarySuffix = ".tmp"
+    static let incomingSuffix = ".incoming"
 
     package let directory: String
     private let temporaries = Atomic<UInt64>(0)
@@ -43,8 +43,15 @@ package final class SnapshotStore: Sendable {
 
     /// The snapshots whose header and trailer are sound, newest first. Those that are not are in `damaged`.
     package func scan() throws(StorageError) -> (snapshots: [SnapshotDescriptor], damaged: [StorageError]) {
+        let (snapshots, damaged) = try scanFiles()
+        return (snapshots, damaged.map(\.error))
+    }
+
+    func scanFiles() throws(StorageError) -> (
+        snapshots: [SnapshotDescriptor], damaged: [(name: String, error: StorageError)]
+    ) {
         try storing {
-            var (snapshots, damaged): ([SnapshotDescriptor], [StorageError]) = ([], [])
+            var (snapshots, damaged): ([SnapshotDescriptor], [(String, StorageError)]) = ([], [])
             for name in try File.names(in: directory) where name.hasSuffix(Self.suffix) {
                 do {
                     let reader = try SnapshotReader(file: File.read(directory + "/" + name))
@@ -53,7 +60,7 @@ package final class SnapshotStore: Sendable {
                     }
                     snapshots.append(reader.descriptor)
                 } catch let error as StorageError {
-                    damaged.append(error)
+                    damaged.append((name, error))
                 }
             }
             return (snapshots.sorted { $1.position.index < $0.position.index }, damaged)
@@ -98,6 +105,8 @@ package final class SnapshotStore: Sendable {
             )
         }
     }
+
+    func synchronizeSnapshots() throws { try synchronizeDirectory(directory) }
 
     private func path(of descriptor: SnapshotDescriptor) -> String {
         directory + "/" + descriptor.fileName + Self.suffix

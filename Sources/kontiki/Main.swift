@@ -49,8 +49,10 @@ struct Kontiki: ParsableCommand {
             Exit codes:
                0  done
                1  the answer is no: no such key, a condition that does not hold,
-                  a request refused, a history or a simulation that breaks a rule
-               2  kontiki verify: no verdict on a file
+                  a request refused, a history or a simulation that breaks a rule,
+                  a data directory that is damaged
+               2  kontiki verify: no verdict on a file; kontiki check: the
+                  directory cannot be examined
               64  wrong usage
               65  wrong or damaged data
               66  an input file cannot be read
@@ -63,7 +65,7 @@ struct Kontiki: ParsableCommand {
         version: ProgramVersion.text,
         subcommands: [],
         groupedSubcommands: [
-            CommandGroup(name: "Nodes", subcommands: [DevCommand.self, ServeCommand.self]),
+            CommandGroup(name: "Nodes", subcommands: [DevCommand.self, ServeCommand.self, CheckCommand.self]),
             CommandGroup(
                 name: "Keys",
                 subcommands: [

@@ -26,7 +26,8 @@ struct NodeWiring: Sendable {
         do {
             return try await assemble(identity, bounds, logger)
         } catch let error as StartError {
-            throw Failure(ExitStatus(error.code), error.description)
+            let more = error.code == .damaged ? "\n\(advice(identity.data))" : ""
+            throw Failure(ExitStatus(error.code), error.description + more)
         } catch let error as HTTPServerError {
             throw Failure(error.code == .addressInUse ? .unavailable : .configuration, error.description)
         } catch let error as StoreError {
@@ -54,7 +55,7 @@ struct NodeWiring: Sendable {
             logger.critical("the node cannot go on", metadata: ["reason": "\(reason)"])
             _exit(ExitStatus.software.rawValue)
         }
-        let store = try openStore(identity.data, bounds)
+        let store = try openStore(identity.data, bounds, logger)
         let machine = KeyValueMachine(store: store) { onFailure("\($0)") }
         // The core's ticks and messages have a thread of their own; clients share the others.
         let raftLoop = MultiThreadedEventLoopGroup(numberOfThreads: 1).next()
@@ -96,7 +97,7 @@ struct NodeWiring: Sendable {
         return NodeWiring(node: node, service: service, server: services, serving: serving, logger: logger)
     }
 
-    private static func openStore(_ directory: String, _ bounds: BoundOptions) throws -> Store {
+    private static func openStore(_ directory: String, _ bounds: BoundOptions, _ logger: Logger) throws -> Store {
         var options = StoreOptions()
         options.memtableBytes = bounds.memtableBytes.bytes
         do {
@@ -104,7 +105,31 @@ struct NodeWiring: Sendable {
         } catch {
             throw Failure(.io, "the directory \(directory) cannot be made: \(error.localizedDescription)")
         }
-        return try Store.open(directory: directory + "/state", options: options)
+        let state = directory + "/state"
+        do {
+            return try Store.open(directory: state, options: options)
+        } catch let error as StoreError where [.corrupt, .inconsistentDirectory].contains(error.code) {
+            logger.error("the state is damaged", metadata: ["error": "\(error)"])
+            let source: StateRecovery.Source
+            do {
+                source = try StateRecovery.source(directory: directory)
+            } catch let cause as StartError where cause.code == .damaged {
+                throw Failure(.data, "\(error)\nIt cannot be built anew: \(cause)\n\(Self.advice(directory))")
+            }
+            // Nothing is lost by this: the log has all that was not in the snapshot, and it was trimmed only below it.
+            let kept = try Store.setAside(directory: state, because: error.description)
+            let from =
+                if case .snapshot(let position) = source { "the snapshot at \(position) and the log" } else {
+                    "the log"
+                }
+            logger.warning("the state is built anew", metadata: ["from": "\(from)", "damaged": "\(state)/\(kept)"])
+            return try Store.open(directory: state, options: options)
+        }
+    }
+
+    /// What to do about a directory that does not start; see `kontiki check`.
+    static func advice(_ directory: String) -> String {
+        "What can be done says:  kontiki check \(directory)"
     }
 
     private static func nodeOptions(

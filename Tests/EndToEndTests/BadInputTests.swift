@@ -200,7 +200,7 @@ extension EndToEndTests {
                 #expect(await node.stop() == .exited(0))
                 try NewerFormat.mark(node.directory)
                 expect(try await serve(["--data": node.directory]), 65, "newer")
-                try NewerFormat.mark(node.directory, version: 1)
+                try NewerFormat.mark(node.directory, version: 2)
                 try node.start()
                 try await eventually("the node serves again") { await node.isReady() }
             }

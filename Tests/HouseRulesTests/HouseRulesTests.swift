@@ -19,8 +19,10 @@ struct HouseRulesTests {
         "KeyValueService": ["KeyValue", "Raft", "RaftNode"],
         "HTTPAPI": ["KeyValueService", "KeyValue", "Raft", "RaftNode"],
         "KontikiClient": [],
+        "DataDirectory": ["KeyValue", "LMDB", "Raft", "RaftStorage"],
         "kontiki": [
-            "HTTPAPI", "KeyValueService", "KeyValue", "KontikiClient", "LMDB", "Raft", "RaftDriver", "RaftNode",
+            "HTTPAPI", "DataDirectory", "KeyValueService", "KeyValue", "KontikiClient", "LMDB", "Raft", "RaftDriver",
+            "RaftNode",
             "Simulation",
             "Linearizability",
         ],

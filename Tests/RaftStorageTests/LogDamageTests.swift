@@ -25,7 +25,7 @@ struct LogDamageTests {
         try world.write([.of(append: [command(1), command(2, Array("some payload".utf8))])])
         var record: [UInt8] = []
         try world.tamper { record = try $0.get(UInt64(2), in: $1) ?? [] }
-        #expect(record.count == 14 + 12)
+        #expect(record.count == 22 + 12)
         for offset in record.indices {
             for bit in 0..<8 {
                 var changed = record
@@ -55,7 +55,7 @@ struct LogDamageTests {
     func metadata() throws {
         let identity = Identity.new(name: "n", peerAddress: "p")
         let record = MetadataRecord(identity: identity, hardState: HardState(term: 3), base: base(4, 2))
-        let bytes = record.encode()
+        let bytes = record.encode(transactionID: 7)
         #expect(try bytes.withUnsafeBytes { try MetadataRecord(verifying: $0) } == record)
         for offset in bytes.indices {
             var changed = bytes
@@ -100,10 +100,10 @@ struct LogDamageTests {
         for index in [UInt64(0), 3] {
             let error = try damaged { transaction, database in
                 var record = try transaction.get(index, in: database) ?? []
-                record[0] = 2
+                record[0] = 3
                 record.withUnsafeMutableBytes { bytes in
                     let body = UnsafeRawBufferPointer(rebasing: bytes[LogRecord.bodyOffset...])
-                    let checksum = LogRecord.checksum(version: 2, key: index, body: body)
+                    let checksum = LogRecord.checksum(version: 3, key: index, body: body)
                     bytes.storeBytes(of: checksum.littleEndian, toByteOffset: 1, as: UInt32.self)
                 }
                 try transaction.put(record, forKey: index, in: database)

@@ -1,8 +1,9 @@
 import Foundation
 import LMDB
 import Raft
-import RaftStorage
 import Synchronization
+
+@testable import RaftStorage
 
 /// A directory that is removed with its last reference.
 final class TemporaryDirectory: Sendable {
@@ -50,7 +51,16 @@ struct LogWorld {
     func tamper(_ body: (borrowing WriteTransaction, Database) throws -> Void) throws {
         let environment = try Environment(path: log)
         let database = try environment.openDatabase(hasIntegerKeys: true)
-        try environment.write { try body($0, database) }
+        try environment.write { transaction in
+            try body(transaction, database)
+            // As every transaction of the store does, this one tells its number, where the record is there and readable.
+            if let record = try transaction.value(forKey: UInt64(0), in: database),
+                let metadata = try? MetadataRecord(verifying: record)
+            {
+                let encoded = metadata.encode(transactionID: UInt64(transaction.transactionID))
+                try transaction.put(encoded, forKey: UInt64(0), in: database)
+            }
+        }
         try environment.close()
     }
 

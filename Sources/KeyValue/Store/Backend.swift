@@ -2,7 +2,10 @@ internal import LMDB
 
 /// One generation of the state on disk: an LMDB environment with the items and the record of the state.
 final class Backend: Sendable {
-    private static let recordKey = Array("state".utf8)
+    static let databaseNames = ["items", "meta"]
+    static let recordKey = Array("state".utf8)
+    /// Under it lies the number of the transaction that wrote the record of the state, with a checksum: each commit writes it.
+    static let commitKey = Array("commit".utf8)
 
     let path: String
     let environment: Environment
@@ -17,7 +20,10 @@ final class Backend: Sendable {
         environmentOptions.maxDatabases = 4
         environmentOptions.testOnlyNoSync = options.testOnlyNoSync
         self.path = path
-        environment = try Environment(path: path, options: environmentOptions)
+        try makeDirectory(path)
+        let lock = try DirectoryLock(directory: path)
+        if options.verification != .testOnlyNone { try Self.examineForOpening(path, lock, options) }
+        environment = try Environment(path: path, options: environmentOptions, holding: lock)
         items = try environment.openDatabase("items")
         meta = try environment.openDatabase("meta")
     }
@@ -75,8 +81,15 @@ final class Backend: Sendable {
                 try write(table[current], in: transaction)
                 position = table.position(after: current)
             }
-            try transaction.put(record.encode(), forKey: Self.recordKey, in: meta)
+            try put(record.encode(), in: transaction)
         }
+    }
+
+    /// Writes the record of the state, and the number of the transaction beside it.
+    private func put(_ record: [UInt8], in transaction: borrowing WriteTransaction) throws {
+        try transaction.put(record, forKey: Self.recordKey, in: meta)
+        let stamp = Self.stamp(UInt64(transaction.transactionID))
+        try transaction.put(stamp, forKey: Self.commitKey, in: meta)
     }
 
     private func write(_ entry: MemtableEntry, in transaction: borrowing WriteTransaction) throws {
@@ -110,7 +123,7 @@ final class Backend: Sendable {
     func append(_ batch: [(key: ArraySlice<UInt8>, record: ArraySlice<UInt8>)], last: StateRecord?) throws {
         try environment.write { transaction in
             for (key, record) in batch { try transaction.put(record, forKey: key, in: items, mode: .append) }
-            if let last { try transaction.put(last.encode(), forKey: Self.recordKey, in: meta) }
+            if let last { try put(last.encode(), in: transaction) }
         }
     }
 }
@@ -122,11 +135,12 @@ extension Backend {
             guard var bytes = try transaction.get(key, in: items) else { return }
             bytes[offset] ^= 1
             try transaction.put(bytes, forKey: key, in: items)
+            try transaction.put(Self.stamp(UInt64(transaction.transactionID)), forKey: Self.commitKey, in: meta)
         }
     }
 
     /// For tests: replaces the record of the state.
     func testOnlyPutStateRecord(_ bytes: [UInt8]) throws {
-        try environment.write { try $0.put(bytes, forKey: Self.recordKey, in: meta) }
+        try environment.write { try put(bytes, in: $0) }
     }
 }

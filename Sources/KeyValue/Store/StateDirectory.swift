@@ -9,6 +9,8 @@ struct StateDirectory: Sendable {
     static let pointerName = "CURRENT"
     private static let temporaryName = "CURRENT.new"
     private static let generationPrefix = "state."
+    private static let setAsidePrefix = "damaged-"
+    private static let noteName = "NOTE"
 
     let path: String
 
@@ -73,20 +75,21 @@ struct StateDirectory: Sendable {
     /// Makes a generation the one that counts, durably and in one step.
     func writePointer(_ number: UInt64) throws {
         let file = path + "/" + Self.temporaryName
-        let descriptor = Glibc.open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
-        guard descriptor >= 0 else { throw StoreError.system(errno, "open", path: file) }
-        do {
-            defer { Glibc.close(descriptor) }
-            let bytes = Array("\(Self.generationPrefix)\(number)\n".utf8)
-            guard write(descriptor, bytes, bytes.count) == bytes.count else {
-                throw StoreError.system(errno, "write", path: file)
-            }
-            guard fsync(descriptor) == 0 else { throw StoreError.system(errno, "fsync", path: file) }
-        }
+        try writeFile(file, Array("\(Self.generationPrefix)\(number)\n".utf8))
         guard rename(file, path + "/" + Self.pointerName) == 0 else {
             throw StoreError.system(errno, "rename", path: file)
         }
         try synchronizeDirectory(path)
+    }
+
+    private func writeFile(_ file: String, _ bytes: [UInt8]) throws {
+        let descriptor = Glibc.open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
+        guard descriptor >= 0 else { throw StoreError.system(errno, "open", path: file) }
+        defer { Glibc.close(descriptor) }
+        guard write(descriptor, bytes, bytes.count) == bytes.count else {
+            throw StoreError.system(errno, "write", path: file)
+        }
+        guard fsync(descriptor) == 0 else { throw StoreError.system(errno, "fsync", path: file) }
     }
 
     /// The generations that are there, whole or not, in ascending order.
@@ -99,6 +102,36 @@ struct StateDirectory: Sendable {
         let digits = name.dropFirst(generationPrefix.count)
         guard let number = UInt64(digits), String(number) == digits else { return nil }
         return number
+    }
+
+    var exists: Bool { access(path, F_OK) == 0 }
+
+    /// Renames what generations there are, whichever counts, and removes the pointer; see ``Store/setAside(directory:because:)``.
+    func setAside(because reason: String) throws -> String {
+        let present = try generations()
+        let counting = try? readPointer()
+        // Held until all is renamed: another process must not be using it.
+        let locks = try present.map { try DirectoryLock(directory: path(ofGeneration: $0)) }
+        defer { for lock in locks { lock.release() } }
+        for old in try setAsideNames() { try remove(directory: "\(path)/\(old)") }
+        let kept = present.first { $0 == counting } ?? present.last
+        let name = "\(Self.setAsidePrefix)\(Self.generationPrefix)\(kept ?? 0)-\(time(nil))"
+        if let kept {
+            guard rename(path(ofGeneration: kept), "\(path)/\(name)") == 0 else {
+                throw StoreError.system(errno, "rename", path: path(ofGeneration: kept))
+            }
+            try writeFile("\(path)/\(name)/\(Self.noteName)", Array((reason + "\n").utf8))
+        }
+        for other in present where other != kept { try removeGeneration(other) }
+        guard unlink(path + "/" + Self.pointerName) == 0 || errno == ENOENT else {
+            throw StoreError.system(errno, "unlink", path: path + "/" + Self.pointerName)
+        }
+        try synchronizeDirectory(path)
+        return name
+    }
+
+    func setAsideNames() throws -> [String] {
+        try names(in: path).filter { $0.hasPrefix(Self.setAsidePrefix) }.sorted()
     }
 
     private func names(in directory: String) throws -> [String] {
@@ -116,7 +149,10 @@ struct StateDirectory: Sendable {
 
     /// Removes a generation with its files. Readers that still have it open keep reading.
     func removeGeneration(_ number: UInt64) throws {
-        let directory = path(ofGeneration: number)
+        try remove(directory: path(ofGeneration: number))
+    }
+
+    private func remove(directory: String) throws {
         for name in try names(in: directory) where unlink("\(directory)/\(name)") != 0 {
             throw StoreError.system(errno, "unlink", path: "\(directory)/\(name)")
         }

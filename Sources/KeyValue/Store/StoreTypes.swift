@@ -6,6 +6,8 @@ public struct StoreOptions: Hashable, Sendable {
     public var memtableAgeMilliseconds: UInt64 = 30_000
     /// The most that the environment's file may grow to, in bytes. Address space only.
     public var mapSize = 256 << 30
+    /// How much of the state's file is examined before it is opened.
+    public var verification = Verification.start
     /// How many reads may be under way at the same time.
     public var maximumReaders = 1024
     /// Up to this many keys a deleted prefix becomes one tombstone for each, which keeps lookups free of prefixes; above
@@ -15,6 +17,17 @@ public struct StoreOptions: Hashable, Sendable {
     package var testOnlyNoSync = false
 
     public init() {}
+
+    /// When every page of the state's file is looked at. LMDB believes what it reads; a damaged page that nobody looked at
+    /// can hide keys, or end the process.
+    public enum Verification: String, Hashable, Sendable, CaseIterable {
+        /// Before the state is opened.
+        case start
+        /// Only the meta pages at start; the rest by scrubbing (see ``Store/scrub(after:milliseconds:)``), while the state is in use.
+        case background
+        /// Not at all. Only for tests that show what the examination is for.
+        case testOnlyNone
+    }
 }
 
 /// Where a state stands. Two replicas with equal marks have equal contents.

@@ -1,0 +1,127 @@
+internal import Checksum
+internal import LMDB
+
+extension Backend {
+    /// What an examination of a generation's file found.
+    struct Findings {
+        var report = ExaminationReport()
+        /// Damages of records, and of what the record of the state tells.
+        var damages: [Damage] = []
+        /// The record of the state; that of an empty one when none was written; nil when it cannot be read.
+        var record: StateRecord? = StateRecord()
+        var hasRecord = false
+        var keyCount: UInt64 = 0
+        var contentBytes: UInt64 = 0
+        /// A newer version of the program wrote the record of the state.
+        var isNewer = false
+        /// Items whose own checksum is wrong.
+        var corruptItems: UInt64 = 0
+
+        var all: [Damage] { report.damages + damages }
+    }
+
+    /// The number of a transaction with its checksum.
+    static func stamp(_ transactionID: UInt64) -> [UInt8] {
+        var bytes = withUnsafeBytes(of: transactionID.littleEndian) { [UInt8]($0) }
+        withUnsafeBytes(of: CRC32C.checksum(bytes).littleEndian) { bytes.append(contentsOf: $0) }
+        return bytes
+    }
+
+    /// The transaction that a commit was written in; nil in states of versions that did not write it down.
+    private static func stamp(of commit: DataFile.Commit) -> UInt64? {
+        guard let bytes = commit.value(forKey: commitKey, in: databaseNames[1]), bytes.count == 12 else { return nil }
+        let number = bytes.withUnsafeBytes { UInt64(littleEndian: $0.loadUnaligned(as: UInt64.self)) }
+        return stamp(number) == bytes ? number : nil
+    }
+
+    private static func examination() -> ExaminationOptions {
+        var options = ExaminationOptions(layout: .named(databaseNames))
+        options.stamp = { stamp(of: $0) }
+        return options
+    }
+
+    /// Looks at the pages of a file before LMDB may open it.
+    static func examineForOpening(_ path: String, _ lock: DirectoryLock, _ options: StoreOptions) throws {
+        guard try DataFile.exists(directory: path) else { return }
+        var examination = examination()
+        examination.isShallow = options.verification == .background
+        let (report, _) = try DataFile.examineForOpening(directory: path, holding: lock, examination)
+        var damages = report.damages
+        if damages.isEmpty, !examination.isShallow, report.entries.count == 2, report.entries[0] > 0,
+            report.entries[1] == 0
+        {
+            damages.append(Damage(.record, "there are items, but no record of the state that they belong to"))
+        }
+        guard damages.isEmpty else { throw StoreError.damaged(path, damages) }
+    }
+
+    /// Reads everything, and verifies each record. Nobody may have the file open.
+    static func examine(
+        path: String,
+        progress: ((_ done: UInt64, _ total: UInt64) -> Void)? = nil,
+        visit: ((_ key: UnsafeRawBufferPointer, _ record: StoredRecord) -> Void)? = nil
+    ) throws -> Findings {
+        var findings = Findings()
+        var (damages, record, hasRecord, isNewer): ([Damage], StateRecord?, Bool, Bool) = (
+            [], StateRecord(), false, false
+        )
+        var (keys, bytes, corrupt): (UInt64, UInt64, UInt64) = (0, 0, 0)
+        var options = examination()
+        options.progress = progress
+        options.visit = { database, key, value in
+            if database == 0 {
+                guard let item = StoredRecord(value, key: key), item.isValueIntact else {
+                    corrupt += 1
+                    if corrupt <= 20 {
+                        let name = String(decoding: key, as: UTF8.self)
+                        damages.append(Damage(.record, "the record of key “\(name)” is corrupt"))
+                    }
+                    return
+                }
+                keys += 1
+                bytes += UInt64(key.count + item.valueLength)
+                visit?(key, item)
+            } else if key.elementsEqual(recordKey) {
+                hasRecord = true
+                do throws(StoreError) {
+                    record = try StateRecord(decoding: value, path: path)
+                } catch {
+                    record = nil
+                    isNewer = error.code == .newerFormat
+                    damages.append(Damage(.record, error.message))
+                }
+            }
+        }
+        findings.report = try DataFile.examine(directory: path, options)
+        (findings.damages, findings.record, findings.hasRecord) = (damages, record, hasRecord)
+        findings.isNewer = isNewer
+        (findings.keyCount, findings.contentBytes, findings.corruptItems) = (keys, bytes, corrupt)
+        findings.compareCounts()
+        return findings
+    }
+}
+
+extension Backend.Findings {
+    /// What was found against what the record of the state tells.
+    fileprivate mutating func compareCounts() {
+        guard let record, report.isSound, corruptItems == 0 else { return }
+        if record.keyCount != keyCount || record.contentBytes != contentBytes {
+            damages.append(
+                Damage(
+                    .count,
+                    "the record of the state tells of \(record.keyCount) keys with \(record.contentBytes) bytes, there are "
+                        + "\(keyCount) with \(contentBytes)"
+                )
+            )
+        }
+    }
+}
+
+extension StoreError {
+    /// A file with these damages must not be opened.
+    static func damaged(_ path: String, _ damages: [Damage]) -> StoreError {
+        let shown = damages.prefix(3).map(\.description).joined(separator: "; ")
+        let more = damages.count > 3 ? "; and \(damages.count - 3) more" : ""
+        return .corrupt(path, "the file data.mdb is damaged (\(shown)\(more))")
+    }
+}

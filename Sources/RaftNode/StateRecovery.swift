@@ -1,0 +1,82 @@
+internal import Logging
+public import Raft
+internal import RaftStorage
+
+/// What a lost or damaged state machine can be built anew from: its state is derived, and the log is trimmed only below a durable snapshot.
+public enum StateRecovery {
+    public enum Source: Hashable, Sendable {
+        /// The log, which begins with the first entry.
+        case log
+        /// A snapshot, which was read to its end, and the log behind it.
+        case snapshot(LogPosition)
+    }
+
+    /// What the node that uses `directory` would build its state from, if it had none.
+    ///
+    /// Everything is examined. Throws ``StartError`` when the log is damaged, or when no sound snapshot reaches it.
+    public static func source(directory: String) throws -> Source {
+        do throws(StorageError) {
+            guard try LogStore.exists(directory: directory + "/log") else { return .log }
+            let (store, recovered) = try LogStore.open(directory: directory + "/log")
+            try store.close()
+            if recovered.base.position.index == 0 { return .log }
+            let snapshots = try SnapshotStore(directory: directory + "/snapshots")
+            for descriptor in try snapshots.candidates(for: recovered) {
+                do throws(StorageError) {
+                    try snapshots.verify(descriptor)
+                    return .snapshot(descriptor.position)
+                } catch  where error.code == .corrupt {
+                    continue
+                }
+            }
+            throw StorageError(
+                .corrupt,
+                "no sound snapshot reaches the log, which begins behind entry \(recovered.base.position.index)"
+            )
+        } catch {
+            throw StartError(error)
+        }
+    }
+}
+
+extension SnapshotStore {
+    /// The snapshots that the log carries on from, newest first.
+    func candidates(for recovered: Recovered) throws(StorageError) -> [SnapshotDescriptor] {
+        let base = recovered.base.position
+        return try list().filter { descriptor in
+            let position = descriptor.position
+            guard position.index > base.index else { return position == base }
+            let offset = Int(clamping: position.index - base.index - 1)
+            return offset < recovered.entries.count && recovered.entries[offset].term == position.term
+        }
+    }
+}
+
+extension NodeDirectory {
+    /// Loads the newest sound snapshot that the log carries on from; damaged ones are set aside.
+    func restoreNewest<Machine: StateMachine>(_ machine: Machine, schema: String, logger: Logger) throws {
+        let base = recovered.base.position
+        for descriptor in try snapshots.candidates(for: recovered) {
+            let position = descriptor.position
+            logger.notice("loading a snapshot that the log goes on from", metadata: ["at": "\(position)"])
+            do {
+                try snapshots.verify(descriptor)
+                try Engine<Machine>.restore(machine, from: snapshots, at: descriptor.base, schema: schema)
+                return
+            } catch let error as StorageError where error.code == .corrupt {
+                let name = try snapshots.setAside(descriptor)
+                logger.error(
+                    "a snapshot is damaged and was set aside",
+                    metadata: ["error": "\(error)", "file": "\(snapshots.directory)/\(name)"]
+                )
+            }
+        }
+        throw StartError(
+            .damaged,
+            """
+            the state must be loaded from a snapshot, because the log begins behind \(base), and no sound one is left. Look at \
+            'kontiki check'; in a cluster, let this server rejoin as a new one.
+            """
+        )
+    }
+}
