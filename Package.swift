@@ -182,9 +182,21 @@ let package = Package(
         tests(
             "EndToEndTests",
             [
-                "KontikiClient", "Linearizability", "LMDB", "Checksum", .product(name: "NIOCore", package: nio),
+                "KontikiClient", "Linearizability", "LMDB", "Checksum", "disk-fault-node",
+                .product(name: "NIOCore", package: nio),
                 .product(name: "NIOPosix", package: nio),
             ]
+        ),
+        .executableTarget(
+            name: "disk-fault-node",
+            dependencies: [
+                "KeyValueService", "KeyValue", "RaftNode", "RaftDriver", "Raft",
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOCore", package: nio),
+                .product(name: "NIOPosix", package: nio),
+            ],
+            path: "Tests/DiskFaultNode",
+            swiftSettings: house
         ),
         .target(name: "DiskRecorder", path: "Tests/DiskRecorder", exclude: ["README.md"]),
         .target(name: "PowerCut", path: "Tests/PowerCut", swiftSettings: house),
