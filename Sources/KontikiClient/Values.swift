@@ -101,6 +101,11 @@ public struct NodeStatus: Hashable, Sendable, Codable {
         public var availableDiskBytes: Int
         /// The most readers of the state's file at the same time since the start.
         public var readerSlots: Int
+        /// Something that is to be written has no room; ``detail`` says what and where.
+        public var isFull: Bool
+        /// Writes that this node would lead are refused for lack of room.
+        public var refusesWrites: Bool
+        public var detail: String?
 
         enum CodingKeys: String, CodingKey {
             case logBytes = "log_bytes"
@@ -110,6 +115,9 @@ public struct NodeStatus: Hashable, Sendable, Codable {
             case fileBytes = "file_bytes"
             case availableDiskBytes = "available_disk_bytes"
             case readerSlots = "reader_slots"
+            case isFull = "full"
+            case refusesWrites = "refuses_writes"
+            case detail
         }
     }
 

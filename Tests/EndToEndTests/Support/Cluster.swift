@@ -12,12 +12,22 @@ final class Cluster: Sendable {
     let directory: String
     private let options: [String]
 
-    private init(_ count: Int, _ directory: String, _ network: Network?, _ options: [String]) async throws {
+    private init(
+        _ count: Int,
+        _ directory: String,
+        _ network: Network?,
+        _ options: [String],
+        areDisksSwitched: Bool
+    ) async throws {
         self.directory = directory
         self.network = network
         self.options = options
         var nodes: [NodeProcess] = []
-        for number in 1...count { nodes.append(try await Self.makeNode("node\(number)", directory, network, options)) }
+        for number in 1...count {
+            nodes.append(
+                try await Self.makeNode("node\(number)", directory, network, options, isDiskSwitched: areDisksSwitched)
+            )
+        }
         self.nodes = nodes
         var retrying = KontikiClient.Options()
         retrying.totalTimeout = .seconds(30)
@@ -29,7 +39,8 @@ final class Cluster: Sendable {
         _ name: String,
         _ directory: String,
         _ network: Network?,
-        _ options: [String]
+        _ options: [String],
+        isDiskSwitched: Bool = false
     ) async throws -> NodeProcess {
         let listen = "127.0.0.1:\(try Ports.next())"
         let advertised = try await network?.proxy(for: name, to: listen) ?? listen
@@ -38,7 +49,8 @@ final class Cluster: Sendable {
             peerAddress: advertised,
             listenAddress: listen,
             directory: directory,
-            options: options
+            options: options,
+            isDiskSwitched: isDiskSwitched
         )
     }
 
@@ -46,12 +58,19 @@ final class Cluster: Sendable {
     static func run(
         nodes count: Int = 3,
         proxied: Bool = false,
+        areDisksSwitched: Bool = false,
         options: [String] = [],
         _ body: (Cluster) async throws -> Void
     ) async throws {
         try await withTemporaryDirectory { directory in
             let network = proxied ? Network() : nil
-            let cluster = try await Cluster(count, directory, network, options)
+            let cluster = try await Cluster(
+                count,
+                directory,
+                network,
+                options,
+                areDisksSwitched: areDisksSwitched
+            )
             do {
                 try await cluster.start()
                 try await body(cluster)

@@ -166,10 +166,20 @@ final class NodeProcess: Sendable {
     let logPath: String
     /// Asks this node only, once.
     let client: KontikiClient
+    /// The switches of its disk, where it has some.
+    let disk: DiskSwitches?
     private let options: [String]
     private let child = Mutex<ChildProcess?>(nil)
 
-    init(name: String, peerAddress: String, listenAddress: String, directory: String, options: [String]) throws {
+    init(
+        name: String,
+        peerAddress: String,
+        listenAddress: String,
+        directory: String,
+        options: [String],
+        isDiskSwitched: Bool = false
+    ) throws {
+        disk = isDiskSwitched ? DiskSwitches(directory: directory + "/" + name) : nil
         self.name = name
         httpPort = try Ports.next()
         self.peerAddress = peerAddress
@@ -204,6 +214,7 @@ final class NodeProcess: Sendable {
         let process = try ChildProcess(
             Binary.path(),
             arguments + ["--stop-with-stdin"] + beginning,
+            environment: disk?.environment ?? [:],
             output: logPath
         )
         child.withLock { $0 = process }

@@ -1,0 +1,111 @@
+import Foundation
+import KontikiClient
+import Linearizability
+import Testing
+
+extension EndToEndTests {
+    @Suite("Disks that hang", .serialized) struct HangingDisks {
+        @Test("Nothing is acknowledged before it is durable")
+        func acknowledgement() async throws {
+            try await Cluster.run(nodes: 1, areDisksSwitched: true) { cluster in
+                let node = cluster.nodes[0]
+                try await node.client.put("stall/before", Array("1".utf8))
+                try node.disk?.blockSyncs(true)
+                let write = Task { try await node.client.put("stall/during", Array("2".utf8)) }
+                try await Task.sleep(for: .milliseconds(1_500))
+                #expect(try await node.client.get("stall/during", consistency: .stale) == nil)
+                #expect(try await node.client.get("stall/before")?.value == Array("1".utf8), "reads need no disk")
+                try node.disk?.blockSyncs(false)
+                _ = try await write.value
+                #expect(try await node.client.get("stall/during")?.value == Array("2".utf8))
+            }
+        }
+
+        @Test("A leader whose disk hangs loses leadership, writes go on elsewhere, and it follows and may lead again")
+        func leader() async throws {
+            let recorder = HistoryRecorder(keys: 5)
+            try await Cluster.run(areDisksSwitched: true, options: ["--request-timeout", "1s"]) { cluster in
+                let clients = try cluster.nodes.map { node in
+                    var options = KontikiClient.Options()
+                    options.totalTimeout = .zero
+                    options.attemptTimeout = .milliseconds(1_200)
+                    return try KontikiClient(endpoints: [node.endpoint], options: options)
+                }
+                try await withThrowingTaskGroup { group in
+                    for process in 0..<6 {
+                        let client = clients[process % clients.count]
+                        group.addTask { await recorder.run(process: process, client, seed: UInt64(process)) }
+                    }
+                    defer { recorder.stop() }
+                    for round in 1...2 {
+                        try await self.hangLeader(cluster, recorder, round)
+                    }
+                    recorder.stop()
+                    try await group.waitForAll()
+                }
+                for (index, client) in clients.enumerated() {
+                    await recorder.readAll(process: 100 + index, client)
+                    await client.shutdown()
+                }
+            }
+            let text = recorder.events.map(\.line).joined()
+            let verdict = try HistoryFormat.kontiki.check(Array(text.utf8))
+            #expect(verdict.verdict == .linearizable, "\(verdict.offences.map(\.lines))")
+            report("hanging disks: \(recorder.count(.ok)) operations answered, linearizable")
+        }
+
+        private func hangLeader(_ cluster: Cluster, _ recorder: HistoryRecorder, _ round: Int) async throws {
+            try await moreAnswers(100, recorder)
+            let leader = try await cluster.leader()
+            let others = cluster.others(than: leader)
+            try leader.disk?.blockSyncs(true)
+            let began = ContinuousClock.now
+            let next = try await cluster.leader(among: others)
+            report("hanging disks: round \(round), another node leads after \(ContinuousClock.now - began)")
+            #expect(ContinuousClock.now - began < .seconds(8))
+            try await moreAnswers(100, recorder)
+            try await eventually("the node that hangs follows") {
+                let status = await leader.status()
+                return status?.role == "follower" && status?.leader?.id == next.name
+            }
+            try leader.disk?.blockSyncs(false)
+            try await cluster.allReady()
+            try await eventually("it may lead again", within: .seconds(60), every: .milliseconds(200)) {
+                try? await cluster.leader().client.transferLeadership(to: leader.name)
+                return await leader.status()?.role == "leader"
+            }
+            try await moreAnswers(50, recorder)
+        }
+
+        private func moreAnswers(_ count: Int, _ recorder: HistoryRecorder) async throws {
+            let before = recorder.count(.ok)
+            try await eventually("\(count) more requests are answered", within: .seconds(60)) {
+                recorder.count(.ok) > before + count
+            }
+        }
+
+        @Test("Syncs that are slow, but faster than an election, change no leader")
+        func slow() async throws {
+            try await Cluster.run(areDisksSwitched: true) { cluster in
+                let leader = try await cluster.leader()
+                let term = await leader.status()?.term
+                for node in cluster.nodes { try node.disk?.delaySyncs(tensOfMilliseconds: 8) }
+                let load = WriteLoad(prefix: "slow")
+                try await withThrowingTaskGroup { group in
+                    for writer in 0..<4 {
+                        group.addTask {
+                            await load.run(writer: writer, clients: [cluster.client], seed: UInt64(writer))
+                        }
+                    }
+                    defer { load.stop() }
+                    try await eventually("writes are acknowledged", within: .seconds(60)) { load.acknowledgements > 60 }
+                    load.stop()
+                    try await group.waitForAll()
+                }
+                #expect(await leader.status()?.role == "leader")
+                #expect(await leader.status()?.term == term)
+                try await load.verify(cluster.client, "with slow syncs")
+            }
+        }
+    }
+}
