@@ -95,7 +95,13 @@ let package = Package(
                 .product(name: "NIOPosix", package: nio),
             ]
         ),
-        library("KeyValue", ["LMDB", "Checksum", .product(name: "DequeModule", package: "swift-collections")]),
+        library(
+            "KeyValue",
+            [
+                "LMDB", "Checksum", .product(name: "Crypto", package: "swift-crypto"),
+                .product(name: "DequeModule", package: "swift-collections"),
+            ]
+        ),
         library(
             "KeyValueService",
             [
@@ -167,7 +173,7 @@ let package = Package(
                 .product(name: "NIOPosix", package: nio),
             ]
         ),
-        tests("KeyValueTests", ["KeyValue"]),
+        tests("KeyValueTests", ["KeyValue", "Checksum", "LMDB"]),
         tests(
             "HTTPAPITests",
             [

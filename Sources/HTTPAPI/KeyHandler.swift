@@ -89,10 +89,12 @@ struct KeyHandler: Sendable {
 
     private func read(_ request: KeyRequest) -> Answer {
         do {
-            let (item, mark) = try server.service.store.get(request.key[...])
+            let (item, mark) = try server.service.readableStore().get(request.key[...])
             var answer = present(item, revision: mark.revision, request)
             answer.consistency = request.consistency
             return answer
+        } catch let error as ServiceError {
+            return server.answer(Problem(error))
         } catch {
             return server.answer(.unreadable(error))
         }

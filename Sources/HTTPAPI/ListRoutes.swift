@@ -77,7 +77,7 @@ struct ListRoutes: Sendable {
         var query = query
         query.limit = max(1, query.limit)
         for _ in 0..<8 {
-            let page = try server.service.store.range(query)
+            let page = try server.service.readableStore().range(query)
             guard counts else { return (page, nil) }
             let (count, mark) = try server.service.store.count(prefix: query.prefix)
             if mark.revision == page.mark.revision { return (page, count) }

@@ -11,6 +11,7 @@ extension Problem {
         case .overloaded: self.init(503, .overloaded, "overloaded", "")
         case .storageFull: self.init(507, .storageFull, "storage full", "")
         case .shuttingDown: self = .shuttingDown
+        case .quarantined: self.init(503, .quarantined, "this node is in quarantine", "")
         case .timedOut: self.init(504, .timedOut, "timed out", "")
         case .outcomeUnknown: self.init(504, .outcomeUnknown, "outcome unknown", "")
         }

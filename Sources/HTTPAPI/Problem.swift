@@ -40,6 +40,7 @@ struct Problem: Error, Sendable {
         case timedOut = "timed-out"
         case outcomeUnknown = "outcome-unknown"
         case nodeFault = "node-fault"
+        case quarantined
     }
 
     var status: Int

@@ -71,6 +71,8 @@ struct StatusRoutes: Sendable {
         json.member("connections", server.connectionCount)
         json.member("pending_requests", server.service.pendingCount)
         storage(status, &json)
+        if let quarantine = status.quarantine { json.member("quarantine", quarantine.description) }
+        if let alarm = status.comparison.alarm { json.member("replicas_differ", alarm) }
         if let fault = status.fault ?? server.service.node.machine.fault?.description { json.member("fault", fault) }
         json.name("peers")
         json.beginArray()
@@ -154,7 +156,18 @@ struct StatusRoutes: Sendable {
                     + (isCurrent ? "" : "; this node is catching up")
             )
         )
+        checks.append(comparisonCheck(status))
         return try await answer(checks, as: "ready", request)
+    }
+
+    /// Whether the state is the one of the other replicas. Where no majority says who is right, the nodes go on, and say so.
+    private func comparisonCheck(_ status: NodeStatus) -> Check {
+        Check(
+            name: "replica-comparison",
+            isOK: status.quarantine == nil,
+            detail: status.quarantine?.description ?? status.comparison.alarm
+                ?? "this node noted its state last at index \(status.comparison.notedIndex); no difference is known"
+        )
     }
 
     private func stateCheck() -> Check {

@@ -61,8 +61,27 @@ public final class KeyValueMachine: StateMachine {
     }
 
     public func writeSnapshot(to write: (UnsafeRawBufferPointer) throws -> Void) throws -> LogPosition {
-        let (index, term, _) = try store.writeSnapshot(flushesFirst: false, to: write)
-        return LogPosition(index: index, term: term)
+        do {
+            let (index, term, _) = try store.writeSnapshot(flushesFirst: false, to: write)
+            return LogPosition(index: index, term: term)
+        } catch let error as StoreError where error.code == .stateDiffers {
+            throw StateDifferenceError("\(error)")
+        }
+    }
+
+    public func stateHash() -> [UInt8]? { fault == nil ? store.stateHash.hash : nil }
+
+    public func verifyState(pause: (_ bytes: Int) -> Bool) throws -> StateVerification {
+        switch try store.verifyHash(pause: pause) {
+        case .matches: return .sound
+        case .interrupted: return .interrupted
+        case .differs(let difference):
+            let keys = difference.keys.map { "'\(String(decoding: $0, as: UTF8.self))'" }.joined(separator: ", ")
+            return .differs(
+                "at revision \(difference.mark.revision) its items do not make the hash that was kept"
+                    + (keys.isEmpty ? "." : "; changed are \(keys).")
+            )
+        }
     }
 
     public func restore(

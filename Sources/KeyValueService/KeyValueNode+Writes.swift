@@ -63,6 +63,8 @@ extension KeyValueNode {
 
     private func propose(_ command: [UInt8], deadline: NIODeadline, completion: @escaping WriteCompletion) {
         let node = self.node
+        // What became of a write is told from this node's own state: a wrong one would tell wrong things.
+        if node.isQuarantined { return completion(.failure(quarantined)) }
         let operations = self.operations
         let operation = Operation(
             deadline: deadline,

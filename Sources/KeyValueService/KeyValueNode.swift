@@ -52,8 +52,16 @@ public final class KeyValueNode: Sendable {
         )
     }
 
-    /// The state, for reads without any promise of freshness.
+    /// The state, for reads without any promise of freshness; see ``readableStore()``.
     public var store: Store { node.machine.store }
+
+    /// ``store``, to answer a client from. Throws ``ServiceError/Code/quarantined`` while this node's state is known to be wrong.
+    public func readableStore() throws(ServiceError) -> Store {
+        if node.isQuarantined { throw quarantined }
+        return store
+    }
+
+    var quarantined: ServiceError { ServiceError(.quarantined, leader: vitals.leader?.id) }
 
     /// Term, leader and applied index; cheap.
     public var vitals: Vitals { node.vitals }

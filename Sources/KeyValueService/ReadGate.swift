@@ -85,6 +85,7 @@ extension KeyValueNode {
         completion: @escaping @Sendable (Result<LogIndex, ServiceError>) -> Void
     ) {
         let node = self.node
+        if node.isQuarantined { return completion(.failure(quarantined)) }
         let operations = self.operations
         let operation = Operation(
             deadline: deadline,

@@ -14,6 +14,8 @@ public struct ServiceError: Error, Hashable, Sendable, CustomStringConvertible {
         case storageFull
         /// This node is stopping. Nothing was done.
         case shuttingDown
+        /// This node's state is known to be wrong. Nothing was done; other nodes take the request.
+        case quarantined
         /// The time was up while the request was under way.
         case timedOut
         /// The leader was lost while the request was under way.
@@ -55,6 +57,7 @@ public struct ServiceError: Error, Hashable, Sendable, CustomStringConvertible {
         case .storageFull:
             "\(detail ?? "the disk or its quota is full"); free some space, writes are taken then without a restart; reads go on"
         case .shuttingDown: "this node is stopping; ask another one"
+        case .quarantined: "this node's state is known to be wrong, so that it answers nothing from it; ask another one"
         case .timedOut where mayHaveExecuted:
             "the time was up while the write was under way; read the key to see whether it took place"
         case .timedOut: "the time was up; try again"

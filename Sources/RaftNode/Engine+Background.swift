@@ -69,7 +69,18 @@ extension Engine {
         runInBackground("a snapshot cannot be written") {
             // Dropped on an error, it removes its file.
             let writer = try self.snapshots.begin(header)
-            let written = try self.machine.writeSnapshot { try writer.write($0) }
+            let written: LogPosition
+            do {
+                written = try self.machine.writeSnapshot { try writer.write($0) }
+            } catch let error as StateDifferenceError {
+                // Seen first by who writes everything. The hash is set right, for the comparison to judge, and the snapshot taken again.
+                let found = Result { try self.machine.verifyState { _ in true } }
+                return {
+                    self.logger.error("a snapshot was not taken", metadata: ["reason": "\(error)"])
+                    self.verified(found)
+                    self.startSnapshot()
+                }
+            }
             guard written == position else {
                 throw StartError(.failed, "the state moved from \(position) to \(written) while a snapshot was written")
             }
@@ -99,6 +110,7 @@ extension Engine {
                 self.noteRoom(\.snapshot, nil)
                 self.snapshots.protected = nil
                 self.abandonCommitted(upTo: base.position.index)
+                self.comparison.notes.removeAll()
                 self.step([.restored(base.position.index)])
             }
         } lackingRoom: { detail in

@@ -40,6 +40,7 @@ extension Engine {
         correctOwnAddress()
         confirmJoin()
         if lackOfRoom.state != nil { updateAdmission() }
+        compareStates()
         publishStatus()
     }
 
@@ -161,6 +162,8 @@ extension Engine {
             status.configuration = core.configuration
             status.peers = peers
             status.logBytes = seen.logBytes ?? 0
+            status.quarantine = comparison.quarantine
+            status.comparison = comparison.status
         }
     }
 

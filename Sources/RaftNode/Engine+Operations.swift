@@ -105,6 +105,7 @@ extension Engine {
         case .identify: reply(.identity(ServerIdentity(identity)))
         case .join(let join): Task { reply(await self.takeIn(join)) }
         case .call(let bytes):
+            if let call = ComparisonCall(decoding: bytes) { return reply(answer(call, from: sender)) }
             guard let call = NodeCall(decoding: bytes) else {
                 reply(.refused("an unknown request; is this server of an older version?"))
                 return
@@ -293,13 +294,17 @@ extension Engine {
         try? await loop.submit { [self] in
             tickTask?.cancel()
             cancelTransfers()
+            comparison.isStopping.set()
             stop()
         }.get()
         await transport.shutdown()
-        for task in (try? await loop.submit { [self] in [correction, joining] }.get()) ?? [] { await task?.value }
+        for task in (try? await loop.submit { [self] in [correction, joining, comparison.asking] }.get()) ?? [] {
+            await task?.value
+        }
         let committer = (try? await loop.submit { [self] in self.committer }.get()) ?? nil
         let isSound = (try? await loop.submit { [self] in !hasFailed }.get()) ?? false
         await blocking { [self] in
+            verifier.shutdown()
             background.shutdown()
             committer?.shutdown()
             reader.shutdown()

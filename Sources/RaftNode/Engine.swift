@@ -39,6 +39,8 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
     let reader: WorkerThread
     /// Chunks of snapshots that come and go.
     let streams: WorkerThread
+    /// Recomputes the state's hash, slowly.
+    let verifier: WorkerThread
 
     var driver: Driver
     var identity: Identity
@@ -72,6 +74,7 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
     var joining: Task<Void, Never>?
     var isAskingToJoin = false
     var nextJoinTick: UInt64 = 50
+    var comparison: ComparisonState
     private var isPerforming = false
     private var backlog: Deque<Driver.Actions> = []
 
@@ -86,6 +89,7 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
         board: StatusBoard,
         driver: Driver,
         latestSnapshot: SnapshotDescriptor?,
+        quarantine: Quarantine?,
         workers: Workers
     ) {
         self.loop = loop
@@ -103,6 +107,8 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
         self.background = workers.background
         self.reader = workers.reader
         self.streams = workers.streams
+        self.verifier = workers.verifier
+        self.comparison = ComparisonState(quarantine: quarantine)
     }
 
     /// Threads for what blocks.
@@ -110,6 +116,7 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
         let background = WorkerThread(name: "kontiki-state", capacity: 64)
         let reader = WorkerThread(name: "kontiki-read", capacity: 4096)
         let streams = WorkerThread(name: "kontiki-snap", capacity: 4096)
+        let verifier = WorkerThread(name: "kontiki-verify", capacity: 1)
     }
 
     // MARK: Running
@@ -127,6 +134,7 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
         let pace = TimeAmount.milliseconds(Int64(options.tickMilliseconds))
         tickTask = loop.scheduleRepeatedTask(initialDelay: pace, delay: pace) { _ in self.step([.tick]) }
         if isSnapshotMissing { act { $0.requestSnapshot(into: &$1) } }
+        if comparison.quarantine != nil { step([.mayLead(false)]) }
         observe()
     }
 
@@ -240,7 +248,7 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
     }
 
     private func apply(_ entries: [Entry]) {
-        let outputs = machine.apply(entries[...])
+        let outputs = applyNoting(entries)
         precondition(outputs.count == entries.count, "a machine answers one element for each entry")
         let keeps = driver.core.awaitsForwardedProposals
         var bytes = 0

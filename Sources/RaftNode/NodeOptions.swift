@@ -34,6 +34,12 @@ public struct NodeOptions: Sendable {
     public var maxQueuedBytes = 128 << 20
     /// A bound on the rate of one snapshot transfer; nil for none.
     public var snapshotBytesPerSecond: Int?
+    /// The servers compare their states at multiples of so many entries, and whenever all is applied; 0 never. It must be the same on all.
+    public var comparisonEntries: UInt64 = 1_024
+    /// How often the leader asks for what there is to compare, in milliseconds.
+    public var comparisonMilliseconds = 1_000
+    /// How fast the hash of the state is recomputed from what is stored, after the start and every day, in bytes a second; nil never.
+    public var verificationBytesPerSecond: Int? = 32 << 20
     /// Names the format of the machine's snapshots; a snapshot of another format is refused.
     public var snapshotSchema: String
     /// Called once when the node cannot go on (a failed disk, a broken invariant): the process should end. Any thread.

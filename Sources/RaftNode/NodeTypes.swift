@@ -90,6 +90,27 @@ public struct NodeStatus: Sendable {
     public var lackOfRoom: String?
     /// New writes are refused for lack of room.
     public var refusesWrites = false
+    /// Set while this node's state is known to be wrong.
+    public var quarantine: Quarantine?
+    /// What the replicas' states were found to be.
+    public var comparison = ComparisonStatus()
+}
+
+/// What is known from comparing the replicas' states.
+public struct ComparisonStatus: Hashable, Sendable {
+    /// How many indexes this server compared, while it led.
+    public var made: UInt64 = 0
+    /// At how many of them a server differed.
+    public var differing: UInt64 = 0
+    /// The last index at which this server noted its state's hash.
+    public var notedIndex: LogIndex = 0
+    /// The last index that this server compared.
+    public var comparedIndex: LogIndex = 0
+    /// How often this server's hash was recomputed from what is stored.
+    public var verifications: UInt64 = 0
+    /// A difference that does not put this node in quarantine, because no majority says which state is right; or what
+    /// else was found wrong with this node's state.
+    public var alarm: String?
 }
 
 /// What the headers of answers tell of a node: cheap to get for every request.

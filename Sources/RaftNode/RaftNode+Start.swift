@@ -80,9 +80,11 @@ extension RaftNode {
             board: board,
             driver: driver,
             latestSnapshot: latest,
+            quarantine: opened.quarantine,
             workers: workers
         )
         engine.isSnapshotMissing = latest == nil && opened.recovered.base.position.index > 0
+        engine.comparison.publish(on: board)
         arrivals.connect(engine)
         do {
             let bound = try await translating { try await engine.listen() }
@@ -126,6 +128,7 @@ struct NodeDirectory {
     let store: LogStore
     let snapshots: SnapshotStore
     private(set) var recovered: Recovered
+    let quarantine: Quarantine?
 
     static func open(_ options: NodeOptions, logger: Logger) throws -> NodeDirectory {
         let logDirectory = options.directory + "/log"
@@ -141,7 +144,9 @@ struct NodeDirectory {
                 "entries": "\(recovered.entries.count)",
             ]
         )
-        return NodeDirectory(store: store, snapshots: snapshots, recovered: recovered)
+        let quarantine = try Quarantine.load(options.directory)
+        if let quarantine { logger.error("this server is in quarantine", metadata: ["why": "\(quarantine)"]) }
+        return NodeDirectory(store: store, snapshots: snapshots, recovered: recovered, quarantine: quarantine)
     }
 
     /// A new server. A joining one begins with an empty configuration: it neither votes nor campaigns until it is taken in.

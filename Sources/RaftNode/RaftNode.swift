@@ -1,6 +1,7 @@
 public import NIOCore
 public import Raft
 internal import RaftTransport
+internal import Synchronization
 
 /// One server of a replicated state machine: the Raft core, its storage, its links to the peers and the machine it drives.
 ///
@@ -30,6 +31,9 @@ public final class RaftNode<Machine: StateMachine>: Sendable {
 
     /// Term, leader and applied index alone, for the headers of answers.
     public var vitals: Vitals { board.vitals }
+
+    /// This node's state is known to be wrong: nothing must be read from its machine, nor any outcome of a command be believed.
+    public var isQuarantined: Bool { board.isQuarantined.load(ordering: .relaxed) }
 
     // MARK: Commands and reads
 

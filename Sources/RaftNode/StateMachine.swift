@@ -27,7 +27,8 @@ public protocol StateMachine: AnyObject, Sendable {
     func flush() throws -> LogPosition
 
     /// Writes the state exactly as it stood at the last flush, and answers its position.
-    /// Background thread; ``apply(_:)`` goes on meanwhile, ``flush()`` does not.
+    /// Background thread; ``apply(_:)`` goes on meanwhile, ``flush()`` does not. Throws ``StateDifferenceError`` when what it
+    /// wrote is not the state whose hash it keeps: then the node has ``verifyState(pause:)`` look, and tries again.
     func writeSnapshot(to write: (UnsafeRawBufferPointer) throws -> Void) throws -> LogPosition
 
     /// Replaces the state by the one that a snapshot holds, durably, with `position` as the applied position.
@@ -39,6 +40,42 @@ public protocol StateMachine: AnyObject, Sendable {
         configuration: Configuration,
         from read: (_ maxBytes: Int) throws -> [UInt8]?
     ) throws
+
+    /// A hash of the whole state as it stands, of at most 64 bytes: the same on every replica that has applied the same entries. The
+    /// nodes of a cluster compare them, and one that differs from a majority is put in quarantine; see ``Quarantine``. Nil, which is the default,
+    /// for a machine that has none: nothing is compared then.
+    ///
+    /// Called on the Raft loop, between applies; it must be kept up with the changes, not made on request.
+    func stateHash() -> [UInt8]?
+
+    /// Recomputes the hash from what is stored, to find what was changed there by anything but ``apply(_:)``. From then on
+    /// ``stateHash()`` must answer the hash of what is stored, so that the comparison with other replicas finds it, too.
+    ///
+    /// On a thread of its own, while all else goes on. It calls `pause` every now and then with the bytes that it has read since
+    /// the last time, which waits, to keep the work slow, and answers false when it is to be given up. The default does nothing.
+    func verifyState(pause: (_ bytes: Int) -> Bool) throws -> StateVerification
+}
+
+extension StateMachine {
+    public func stateHash() -> [UInt8]? { nil }
+
+    public func verifyState(pause: (_ bytes: Int) -> Bool) throws -> StateVerification { .sound }
+}
+
+/// What ``StateMachine/verifyState(pause:)`` found.
+public enum StateVerification: Hashable, Sendable {
+    case sound
+    /// What is stored does not make the hash that was kept; what is known of it, for people.
+    case differs(String)
+    /// It was given up.
+    case interrupted
+}
+
+/// What ``StateMachine/writeSnapshot(to:)`` throws when what is stored does not make the hash of the state.
+public struct StateDifferenceError: Error, Hashable, Sendable, CustomStringConvertible {
+    public var description: String
+
+    public init(_ description: String) { self.description = description }
 }
 
 /// That a file system, a quota or a map has no room for what was to be written. Nothing is lost, and the same may be tried again.

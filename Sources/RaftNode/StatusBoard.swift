@@ -5,6 +5,8 @@ internal import Synchronization
 final class StatusBoard: Sendable {
     private let status: Mutex<NodeStatus>
     private let vitalsNow: Mutex<Vitals>
+    /// Asked before every read.
+    let isQuarantined = Atomic(false)
 
     init(_ status: NodeStatus) {
         self.status = Mutex(status)

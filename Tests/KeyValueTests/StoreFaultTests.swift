@@ -64,7 +64,7 @@ import Testing
             let store = try Store.open(directory: directory + "/s", options: StoreFixture.options)
             try fill(store)
             try store.flush()
-            let length = 48 + "x/y".utf8.count + "value5".utf8.count
+            let length = 64 + "x/y".utf8.count + "value5".utf8.count
             let put = Command.put(key: "key5".bytes, value: [], returnsPrevious: true).encode(timestampMilliseconds: 0)
             for offset in 0..<length {
                 try flip(store, offset)

@@ -102,23 +102,34 @@ final class CounterCluster: Sendable {
     ) async throws -> RaftNode<Counter> {
         let directory = root + "/" + name
         try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
-        var options = NodeOptions(directory: directory, name: name, listenAddress: address, snapshotSchema: "counter-1")
-        {
-            reason in self.failures.withLock { $0.append("\(name): \(reason)") }
-        }
-        options.beginning = beginning
-        // Debug builds on busy machines are slow; elections must not come from that.
-        options.core.electionTicks = 40
+        var options = options(name, beginning, at: address)
         adjust(&options)
-        var logger = Logger(label: name)
-        logger.logLevel = ProcessInfo.processInfo.environment["KONTIKI_TEST_LOG"] == nil ? .critical : .debug
         return try await RaftNode.start(
             options: options,
             machine: Counter(directory: directory),
             raftLoop: group.next(),
             group: group,
-            logger: logger
+            logger: logger(name)
         )
+    }
+
+    func options(_ name: String, _ beginning: NodeOptions.Beginning, at address: String) -> NodeOptions {
+        var options = NodeOptions(
+            directory: root + "/" + name,
+            name: name,
+            listenAddress: address,
+            snapshotSchema: "counter-1"
+        ) { reason in self.failures.withLock { $0.append("\(name): \(reason)") } }
+        options.beginning = beginning
+        // Debug builds on busy machines are slow; elections must not come from that.
+        options.core.electionTicks = 40
+        return options
+    }
+
+    func logger(_ name: String) -> Logger {
+        var logger = Logger(label: name)
+        logger.logLevel = ProcessInfo.processInfo.environment["KONTIKI_TEST_LOG"] == nil ? .critical : .debug
+        return logger
     }
 
     func stop(_ nodes: [RaftNode<Counter>]) async {

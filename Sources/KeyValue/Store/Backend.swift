@@ -9,7 +9,7 @@ final class Backend: Sendable {
 
     let path: String
     let environment: Environment
-    private let items: Database
+    let items: Database
     private let meta: Database
 
     /// Opens the environment in `path`, creating it when there is none (its parent must be there).
@@ -53,6 +53,18 @@ final class Backend: Sendable {
     func decode(_ bytes: UnsafeRawBufferPointer, key: UnsafeRawBufferPointer) throws(StoreError) -> StoredRecord {
         guard let record = StoredRecord(bytes, key: key) else { throw .corruptItem(key, path: path) }
         return record
+    }
+
+    /// What a record adds to the state's hash: as it was stored with it, or else from its content.
+    func hash(of record: StoredRecord, key: UnsafeRawBufferPointer) throws(StoreError) -> UInt128 {
+        if let hash = record.storedHash { return hash }
+        return try recomputedHash(of: record, key: key)
+    }
+
+    /// What a record adds to the state's hash, from its content.
+    func recomputedHash(of record: StoredRecord, key: UnsafeRawBufferPointer) throws(StoreError) -> UInt128 {
+        guard let hash = record.recomputedHash(key: key) else { throw .corruptItem(key, path: path) }
+        return hash
     }
 
     func item(
@@ -99,7 +111,7 @@ final class Backend: Sendable {
         }
         try entry.withParts { parts in
             try transaction.put(count: StoredRecord.length(of: parts), forKey: parts.key, in: items) {
-                StoredRecord.encode(parts, into: $0)
+                StoredRecord.encode(parts, hash: entry.hash, into: $0)
             }
         }
     }

@@ -20,6 +20,9 @@ struct LiveState: Sendable {
     /// When the oldest change was applied that is not being flushed; nil when there is none. Nanoseconds, monotonic.
     var oldestUnflushed: UInt64?
 
+    /// While the state's hash is being recomputed.
+    var audit: Audit?
+
     private let maximumTombstones: Int
 
     init(backend: Backend, record: StateRecord, options: StoreOptions) {
@@ -87,6 +90,7 @@ struct LiveState: Sendable {
             lease: 0
         )
         let entry = MemtableEntry(put: layout, payload: payload, metadata: metadata)
+        entry.withKey { rehash($0, from: current.hash, to: entry.hash) }
         active.put(entry, at: current.position, replacing: current.isInActive)
         if current.metadata == nil { record.keyCount += 1 }
         record.contentBytes += UInt64(entry.contentSize)
@@ -108,6 +112,7 @@ struct LiveState: Sendable {
         record.keyCount -= 1
         record.contentBytes -= UInt64(current.contentSize)
         let tombstone = MemtableEntry(tombstoneIn: payload, key: layout.key)
+        tombstone.withKey { rehash($0, from: current.hash, to: 0) }
         active.put(tombstone, at: current.position, replacing: current.isInActive)
         return .deleted(revision: record.mark.revision, count: 1, previous: current.item)
     }
@@ -119,25 +124,46 @@ struct LiveState: Sendable {
         record.keyCount -= UInt64(doomed.count)
         record.contentBytes -= doomed.contentBytes
         if doomed.count <= maximumTombstones {
-            for key in doomed.keys { active.put(MemtableEntry(tombstoneIn: key, key: 0..<key.count)) }
+            for (key, hash) in doomed.keys {
+                key.withUnsafeBytes { rehash($0, from: hash, to: 0) }
+                active.put(MemtableEntry(tombstoneIn: key, key: 0..<key.count))
+            }
         } else {
+            record.hash &-= doomed.hash
+            audit = nil
             active.deletePrefix(prefix)
         }
         return .deleted(revision: record.mark.revision, count: doomed.count, previous: nil)
     }
 
-    /// The keys that begin with `prefix`: their number and bytes, and the first of themselves.
-    private func collect(_ prefix: [UInt8]) throws -> (count: Int, contentBytes: UInt64, keys: [[UInt8]]) {
-        var (count, contentBytes, keys) = (0, UInt64(0), [[UInt8]]())
+    /// Keeps the state's hash up with the change of one item; 0 stands for none.
+    private mutating func rehash(_ key: UnsafeRawBufferPointer, from old: UInt128, to new: UInt128) {
+        record.hash = record.hash &- old &+ new
+        audit?.note(key, change: new &- old)
+    }
+
+    /// What goes with a deleted prefix.
+    private struct Doomed {
+        var count = 0
+        var contentBytes: UInt64 = 0
+        var hash: UInt128 = 0
+        /// The first of them, with their hashes.
+        var keys: [(key: [UInt8], hash: UInt128)] = []
+    }
+
+    private func collect(_ prefix: [UInt8]) throws -> Doomed {
+        var doomed = Doomed()
         try makeView().scan(KeyBounds(prefix: prefix)) { item in
+            let hash = try item.hash(isRecomputed: false)
             item.withKey { key in
-                if count < maximumTombstones { keys.append(Array(key)) }
-                contentBytes += UInt64(key.count + item.valueLength)
+                if doomed.count < maximumTombstones { doomed.keys.append((Array(key), hash)) }
+                doomed.contentBytes += UInt64(key.count + item.valueLength)
             }
-            count += 1
+            doomed.hash &+= hash
+            doomed.count += 1
             return .next
         }
-        return (count, contentBytes, keys)
+        return doomed
     }
 
     // MARK: One key
@@ -147,6 +173,8 @@ struct LiveState: Sendable {
         /// Nil when the key is not there.
         var metadata: ItemMetadata?
         var contentSize = 0
+        /// What it adds to the state's hash; 0 when it is not there.
+        var hash: UInt128 = 0
         /// When it was asked for.
         var item: Item?
         /// The key's place in the active memtable, where it is or would be.
@@ -166,12 +194,14 @@ struct LiveState: Sendable {
         case .entry(let entry):
             current.metadata = entry.metadata
             current.contentSize = entry.contentSize
+            current.hash = entry.hash
             if withItem { current.item = entry.item() }
         case .below:
             try reader.withTransaction(of: backend) { transaction in
                 guard let record = try backend.record(of: key, in: transaction) else { return }
                 current.metadata = record.metadata
                 current.contentSize = key.count + record.valueLength
+                current.hash = try backend.hash(of: record, key: key)
                 if withItem { current.item = try backend.item(record, key: key) }
             }
         }

@@ -11,6 +11,8 @@ struct MemtableEntry: Sendable {
     let contentType: UInt8
     let isTombstone: Bool
     let metadata: ItemMetadata
+    /// See ``ItemHash``; 0 for a tombstone.
+    private(set) var hash: UInt128 = 0
 
     /// The item that a put makes. Key, spelled-out content type and value lie behind one another in `payload`.
     init(put layout: CommandLayout, payload: [UInt8], metadata: ItemMetadata) {
@@ -22,6 +24,7 @@ struct MemtableEntry: Sendable {
         contentType = layout.contentType
         isTombstone = false
         self.metadata = metadata
+        hash = withParts { ItemHash.of($0) }
     }
 
     /// A tombstone for the key that lies at `key` in `storage`.
@@ -67,7 +70,7 @@ struct MemtableEntry: Sendable {
         try storage.withUnsafeBytes { try body(UnsafeRawBufferPointer(rebasing: $0[keyRange])) }
     }
 
-    func withParts(_ body: (StoredRecord.Parts) throws -> Void) rethrows {
+    func withParts<Result>(_ body: (StoredRecord.Parts) throws -> Result) rethrows -> Result {
         try storage.withUnsafeBytes { bytes in
             try body(
                 StoredRecord.Parts(

@@ -35,6 +35,24 @@ struct ScannedItem {
         }
     }
 
+    /// What the item adds to the state's hash; `isRecomputed` from the content of a stored one, whatever was stored with it.
+    func hash(isRecomputed: Bool) throws -> UInt128 {
+        switch source {
+        case .memory(let entry): entry.hash
+        case .stored(let record, let key, let backend):
+            isRecomputed
+                ? try backend.recomputedHash(of: record, key: key) : try backend.hash(of: record, key: key)
+        }
+    }
+
+    /// What was stored with the item as its hash; nil where nothing was.
+    var storedHash: UInt128? {
+        switch source {
+        case .memory(let entry): entry.hash
+        case .stored(let record, _, _): record.storedHash
+        }
+    }
+
     func item(keysOnly: Bool) throws -> Item {
         switch source {
         case .memory(let entry): entry.item(keysOnly: keysOnly)

@@ -83,7 +83,8 @@ struct SnapshotWriter {
 /// for what is not there.
 struct SnapshotReader: ~Copyable {
     enum Frame {
-        case item(key: ArraySlice<UInt8>, record: ArraySlice<UInt8>)
+        /// `hash` is what the item's content adds to the state's hash.
+        case item(key: ArraySlice<UInt8>, record: ArraySlice<UInt8>, hash: UInt128)
         case end
     }
 
@@ -174,14 +175,20 @@ struct SnapshotReader: ~Copyable {
             throw bad("the snapshot is malformed")
         }
         let (key, record) = (rest.prefix(keyLength), rest.dropFirst(keyLength))
-        guard Self.isIntact(key: key, record: record) else { throw bad("a record of the snapshot is corrupt") }
+        guard let hash = Self.hash(key: key, record: record) else { throw bad("a record of the snapshot is corrupt") }
         items += 1
-        return .item(key: key, record: record)
+        return .item(key: key, record: record, hash: hash)
     }
 
-    private static func isIntact(key: ArraySlice<UInt8>, record: ArraySlice<UInt8>) -> Bool {
+    /// The item's hash from its content; nil when the record is corrupt.
+    private static func hash(key: ArraySlice<UInt8>, record: ArraySlice<UInt8>) -> UInt128? {
         key.withUnsafeBytes { key in
-            record.withUnsafeBytes { StoredRecord($0, key: key)?.isValueIntact ?? false }
+            record.withUnsafeBytes { record in
+                guard let record = StoredRecord(record, key: key), let hash = record.recomputedHash(key: key),
+                    record.storedHash ?? hash == hash
+                else { return nil }
+                return hash
+            }
         }
     }
 

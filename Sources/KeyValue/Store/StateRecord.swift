@@ -3,7 +3,7 @@ internal import Checksum
 /// What the state is, besides its items: written in the same transaction as the items that it counts (R7).
 struct StateRecord: Hashable, Sendable {
     /// Raised with every change of the directory's format that older versions cannot read.
-    static let schema: UInt32 = 1
+    static let schema: UInt32 = 2
     private static let magic: UInt32 = 0x564b_544b  // "KTKV"
 
     var mark = StateMark()
@@ -11,12 +11,14 @@ struct StateRecord: Hashable, Sendable {
     var keyCount: UInt64 = 0
     /// Bytes of all keys and values.
     var contentBytes: UInt64 = 0
-    /// Room for the rolling hash of the state by revision; 0 until there is one.
-    var rollingHash: UInt64 = 0
+    /// The sum of the items' hashes, see ``ItemHash``.
+    var hash: UInt128 = 0
+    /// False for a record of schema 1, which had no hash: it has to be computed from the items.
+    var isHashed = true
 
-    /// Magic, schema, the fields, and a CRC-32C over all before it, which stays the last four bytes in every schema.
+    /// Magic, schema, the fields (schema 1 had 8 bytes of nothing in place of the hash's 16), and a CRC-32C over all before it, which stays the last four bytes in every schema.
     func encode(schema: UInt32 = Self.schema) -> [UInt8] {
-        var bytes = [UInt8](unsafeUninitializedCapacity: 72 + membership.count) { buffer, count in
+        var bytes = [UInt8](unsafeUninitializedCapacity: 80 + membership.count) { buffer, count in
             var writer = BufferWriter(UnsafeMutableRawBufferPointer(buffer))
             writer.write(Self.magic)
             writer.write(schema)
@@ -26,7 +28,7 @@ struct StateRecord: Hashable, Sendable {
             writer.write(mark.timestampMilliseconds)
             writer.write(keyCount)
             writer.write(contentBytes)
-            writer.write(rollingHash)
+            writer.write(hash)
             writer.write(UInt32(membership.count))
             membership.withUnsafeBytes { writer.write(raw: $0) }
             count = writer.offset
@@ -56,13 +58,15 @@ struct StateRecord: Hashable, Sendable {
         guard let index = reader.read(UInt64.self), let term = reader.read(UInt64.self),
             let revision = reader.read(UInt64.self), let timestamp = reader.read(UInt64.self),
             let keyCount = reader.read(UInt64.self), let contentBytes = reader.read(UInt64.self),
-            let rollingHash = reader.read(UInt64.self), let length = reader.read(UInt32.self),
+            let hash = schema == 1 ? reader.read(UInt64.self).map({ _ in 0 }) : reader.read(UInt128.self),
+            let length = reader.read(UInt32.self),
             let membership = reader.read(raw: Int(length)), reader.remaining == 0
         else { throw corrupt }
         mark = StateMark(index: index, term: term, revision: revision, timestampMilliseconds: timestamp)
         self.keyCount = keyCount
         self.contentBytes = contentBytes
-        self.rollingHash = rollingHash
+        self.hash = hash
+        isHashed = schema > 1
         self.membership = [UInt8](membership)
     }
 }

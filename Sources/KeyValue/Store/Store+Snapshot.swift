@@ -1,9 +1,12 @@
 internal import LMDB
+
 extension Store {
     /// Streams the state exactly as it stands at the last flush, and answers that position and membership.
     ///
-    /// On the flush thread: no flush runs meanwhile, while applying and reading go on. Each record is verified on the way. The
-    /// pieces given to `sink` are valid for the call only; when `sink` throws, so does this.
+    /// On the flush thread: no flush runs meanwhile, while applying and reading go on. Each record is verified on the way, and all
+    /// together must make the state's hash: otherwise this throws ``StoreError/Code/stateDiffers`` at the end, and what `sink` got is
+    /// void; see ``verifyHash(sliceBytes:pause:)``. The pieces given to `sink` are valid for the call only; when `sink` throws,
+    /// so does this.
     ///
     /// - Parameter flushesFirst: flush before, so that everything applied before the call is in the snapshot. Without it the cut is
     ///   ``durablePosition``, for a caller that flushed and has written that position down already.
@@ -86,9 +89,10 @@ extension Store {
         try check(&record)
         let backend = try Backend(path: directory.path(ofGeneration: generation), options: options)
         var batch: [(key: ArraySlice<UInt8>, record: ArraySlice<UInt8>)] = []
-        var (bytes, items) = (0, UInt64(0))
+        var (bytes, items, hash) = (0, UInt64(0), UInt128(0))
         do {
-            while case .item(let key, let value) = try reader.next(from: source) {
+            while case .item(let key, let value, let itemHash) = try reader.next(from: source) {
+                hash &+= itemHash
                 // Copied, because a slice would keep the whole piece that it lies in.
                 batch.append((Array(key)[...], Array(value)[...]))
                 bytes += key.count + value.count
@@ -107,6 +111,15 @@ extension Store {
                     message: "the snapshot has \(items) keys, but announced \(record.keyCount)"
                 )
             }
+            guard hash == record.hash || !record.isHashed else {
+                throw StoreError(
+                    code: .badSnapshot,
+                    path: directory.path,
+                    message: "the snapshot's items do not make the hash of the state that it announced; "
+                        + "it was not installed, fetch it again"
+                )
+            }
+            (record.hash, record.isHashed) = (hash, true)
             try backend.append(batch, last: record)
         } catch let error as LMDBError where error.code == .keyExists {
             throw StoreError(code: .badSnapshot, path: directory.path, message: "the snapshot's keys are not in order")
@@ -116,22 +129,30 @@ extension Store {
 }
 
 extension Backend {
-    fileprivate func writeSnapshot(
+    /// - Parameter isChecked: false for tests only, to get snapshots that must be refused.
+    func writeSnapshot(
+        isChecked: Bool = true,
         to sink: (UnsafeRawBufferPointer) throws -> Void
     ) throws -> (index: UInt64, term: UInt64, membership: [UInt8]) {
         try environment.read { transaction in
             let record = try readStateRecord(in: transaction)
             var writer = SnapshotWriter()
             writer.write(record)
+            var hash: UInt128 = 0
             try withItemCursor(in: transaction) { cursor in
                 var next = try cursor.first()
                 while let item = next {
-                    guard try decode(item.value, key: item.key).isValueIntact else {
-                        throw StoreError.corruptItem(item.key, path: path)
-                    }
+                    hash &+= try recomputedHash(of: try decode(item.value, key: item.key), key: item.key)
                     try writer.write(key: item.key, record: item.value, to: sink)
                     next = try cursor.next()
                 }
+            }
+            guard hash == record.hash || !record.isHashed || !isChecked else {
+                throw StoreError(
+                    code: .stateDiffers,
+                    path: path,
+                    message: "the items do not make the hash of the state that was kept up with the changes"
+                )
             }
             try writer.finish(to: sink)
             return (record.mark.index, record.mark.term, record.membership)

@@ -15,6 +15,8 @@ public struct StoreError: Error, Hashable, Sendable, CustomStringConvertible {
         public static let badSnapshot = Code(rawValue: "bad_snapshot")
         /// There is no room for a flush. Nothing is lost from memory; a later flush tries again.
         public static let noRoom = Code(rawValue: "no_room")
+        /// Every record is sound, but together they are not the state that applying the entries made.
+        public static let stateDiffers = Code(rawValue: "state_differs")
         /// A system call failed.
         public static let system = Code(rawValue: "system")
     }

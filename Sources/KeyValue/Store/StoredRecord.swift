@@ -2,17 +2,18 @@ internal import Checksum
 
 /// The form of an item in the environment: the value of its key there.
 ///
-/// Little-endian, 48 bytes, then the spelled-out content type and the value:
+/// Little-endian, 64 bytes, then the spelled-out content type and the value:
 ///
 /// | offset | bytes | |
 /// |---|---|---|
-/// | 0 | 1 | format version, 1 |
+/// | 0 | 1 | format version, 2; 1 is read, too |
 /// | 1 | 1 | content type, see ``ContentTypes`` |
 /// | 2 | 2 | bytes of the content type when it is spelled out |
-/// | 4 | 4 | CRC-32C of the key, bytes 0–3, bytes 8–47 and the spelled-out content type |
+/// | 4 | 4 | CRC-32C of the key, bytes 0–3, bytes 8–63 and the spelled-out content type |
 /// | 8 | 32 | create revision, modify revision, version, lease |
 /// | 40 | 4 | bytes of the value |
 /// | 44 | 4 | CRC-32C of the value |
+/// | 48 | 16 | the item's hash, see ``ItemHash``; version 1 has none, and 48 bytes |
 ///
 /// There are two checksums, so that the metadata is proved without reading the value, which may fill many pages.
 struct StoredRecord {
@@ -24,22 +25,25 @@ struct StoredRecord {
         var metadata: ItemMetadata
     }
 
-    static let version: UInt8 = 1
-    static let headerLength = 48
+    static let version: UInt8 = 2
+    static let headerLength = 64
 
     let metadata: ItemMetadata
     let valueLength: Int
     private let contentType: UInt8
     private let spelledLength: Int
     private let valueChecksum: UInt32
+    /// As it was stored with the item; nil in a record of version 1.
+    let storedHash: UInt128?
+    private let headerLength: Int
     private let bytes: UnsafeRawBufferPointer
 
     static func length(of parts: Parts) -> Int {
         headerLength + parts.spelledContentType.count + parts.value.count
     }
 
-    /// Writes the record to `buffer`, which is as long as ``length(of:)`` says.
-    static func encode(_ parts: Parts, into buffer: UnsafeMutableRawBufferPointer) {
+    /// Writes the record to `buffer`, which is as long as ``length(of:)`` says. `hash` is the item's, where it is known.
+    static func encode(_ parts: Parts, hash: UInt128? = nil, into buffer: UnsafeMutableRawBufferPointer) {
         var writer = BufferWriter(buffer)
         writer.write(version)
         writer.write(parts.contentType)
@@ -51,12 +55,13 @@ struct StoredRecord {
         writer.write(parts.metadata.lease)
         writer.write(UInt32(parts.value.count))
         writer.write(CRC32C.checksum(parts.value))
+        writer.write(hash ?? ItemHash.of(parts))
         writer.write(raw: parts.spelledContentType)
         writer.write(raw: parts.value)
         let checksum = headerChecksum(
             key: parts.key,
             UnsafeRawBufferPointer(buffer),
-            spelledLength: parts.spelledContentType.count
+            length: headerLength + parts.spelledContentType.count
         )
         buffer.storeBytes(of: checksum.littleEndian, toByteOffset: 4, as: UInt32.self)
     }
@@ -64,18 +69,20 @@ struct StoredRecord {
     private static func headerChecksum(
         key: UnsafeRawBufferPointer,
         _ bytes: UnsafeRawBufferPointer,
-        spelledLength: Int
+        length: Int
     ) -> UInt32 {
         var checksum = CRC32C()
         checksum.update(key)
         checksum.update(UnsafeRawBufferPointer(rebasing: bytes[0..<4]))
-        checksum.update(UnsafeRawBufferPointer(rebasing: bytes[8..<headerLength + spelledLength]))
+        checksum.update(UnsafeRawBufferPointer(rebasing: bytes[8..<length]))
         return checksum.value
     }
 
     /// Reads a record in place; nil when it is corrupt. The value is not looked at before it is asked for.
     init?(_ bytes: UnsafeRawBufferPointer, key: UnsafeRawBufferPointer) {
-        guard bytes.count >= Self.headerLength, bytes[0] == Self.version else { return nil }
+        guard let version = bytes.first, version == Self.version || version == 1 else { return nil }
+        headerLength = version == 1 ? 48 : Self.headerLength
+        guard bytes.count >= headerLength else { return nil }
         func load<Integer: FixedWidthInteger & BitwiseCopyable>(_ offset: Int, _: Integer.Type) -> Integer {
             Integer(littleEndian: bytes.loadUnaligned(fromByteOffset: offset, as: Integer.self))
         }
@@ -83,8 +90,9 @@ struct StoredRecord {
         spelledLength = Int(load(2, UInt16.self))
         valueLength = Int(load(40, UInt32.self))
         valueChecksum = load(44, UInt32.self)
-        guard bytes.count == Self.headerLength + spelledLength + valueLength,
-            Self.headerChecksum(key: key, bytes, spelledLength: spelledLength) == load(4, UInt32.self)
+        storedHash = version == 1 ? nil : load(48, UInt128.self)
+        guard bytes.count == headerLength + spelledLength + valueLength,
+            Self.headerChecksum(key: key, bytes, length: headerLength + spelledLength) == load(4, UInt32.self)
         else { return nil }
         metadata = ItemMetadata(
             createRevision: load(8, UInt64.self),
@@ -96,16 +104,33 @@ struct StoredRecord {
     }
 
     private var valueBytes: UnsafeRawBufferPointer {
-        UnsafeRawBufferPointer(rebasing: bytes[(Self.headerLength + spelledLength)...])
+        UnsafeRawBufferPointer(rebasing: bytes[(headerLength + spelledLength)...])
+    }
+
+    private var spelledBytes: UnsafeRawBufferPointer {
+        UnsafeRawBufferPointer(rebasing: bytes[headerLength..<headerLength + spelledLength])
     }
 
     /// Whether the value is the one that was written.
     var isValueIntact: Bool { CRC32C.checksum(valueBytes) == valueChecksum }
 
+    /// The item's hash as its content makes it; nil when the value is corrupt. Looks at the whole value.
+    func recomputedHash(key: UnsafeRawBufferPointer) -> UInt128? {
+        guard isValueIntact else { return nil }
+        return ItemHash.of(
+            Parts(
+                key: key,
+                contentType: contentType,
+                spelledContentType: spelledBytes,
+                value: valueBytes,
+                metadata: metadata
+            )
+        )
+    }
+
     /// The item, in one buffer of its own; nil when the value is corrupt.
     func item(key: UnsafeRawBufferPointer, keysOnly: Bool = false) -> Item? {
         guard keysOnly || isValueIntact else { return nil }
-        let spelled = bytes[Self.headerLength..<Self.headerLength + spelledLength]
         let value = keysOnly ? UnsafeRawBufferPointer(start: nil, count: 0) : valueBytes
         let buffer = [UInt8](unsafeUninitializedCapacity: key.count + value.count) { buffer, count in
             var writer = BufferWriter(UnsafeMutableRawBufferPointer(buffer))
@@ -117,7 +142,7 @@ struct StoredRecord {
             key: buffer[..<key.count],
             value: buffer[key.count...],
             contentType: contentType == ContentTypes.spelledOut
-                ? String(decoding: spelled, as: UTF8.self) : ContentTypes.name(of: contentType),
+                ? String(decoding: spelledBytes, as: UTF8.self) : ContentTypes.name(of: contentType),
             metadata: metadata
         )
     }
