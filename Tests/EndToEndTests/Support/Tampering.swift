@@ -1,0 +1,1 @@
+../../KeyValueTests/Tampering.swift
