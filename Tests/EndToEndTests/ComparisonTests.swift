@@ -42,15 +42,19 @@ extension EndToEndTests {
             }
         }
 
-        private func ask(_ node: NodeProcess, _ method: String, _ target: String, body: String = "") async throws
-            -> String
-        {
+        private func ask(
+            _ node: NodeProcess,
+            _ method: String,
+            _ target: String,
+            body: String = ""
+        ) async throws -> String {
             (try? await RawConnection.ask(node.httpPort, method, target, [], body: body)) ?? ""
         }
 
         private func expectQuarantined(_ node: NodeProcess) async throws {
             let ready = try await ask(node, "GET", "/readyz")
-            #expect(ready.hasPrefix("HTTP/1.1 503") && ready.contains(#""name":"replica-comparison","ok":false"#), "\(ready)")
+            #expect(ready.hasPrefix("HTTP/1.1 503"), "\(ready)")
+            #expect(ready.contains(#""name":"replica-comparison","ok":false"#), "\(ready)")
             for (method, target) in [
                 ("GET", "/kv/same/7?consistency=stale"), ("GET", "/kv/same/7"), ("GET", "/kv?prefix=same"),
                 ("GET", "/kv?prefix=same&consistency=stale"), ("PUT", "/kv/same/7"),

@@ -28,6 +28,9 @@ extension Backend {
                 }
             }
             try transaction.put(new, forKey: key, in: items)
+            // As every commit does: the number of the transaction tells of writers that know nothing of it.
+            let stamp = Self.stamp(UInt64(transaction.transactionID))
+            try transaction.put(stamp, forKey: Self.commitKey, in: meta)
         }
     }
 

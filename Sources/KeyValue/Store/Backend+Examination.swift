@@ -12,6 +12,8 @@ extension Backend {
         var hasRecord = false
         var keyCount: UInt64 = 0
         var contentBytes: UInt64 = 0
+        /// What the items make as the state's hash.
+        var hash: UInt128 = 0
         /// A newer version of the program wrote the record of the state.
         var isNewer = false
         /// Items whose own checksum is wrong.
@@ -66,11 +68,12 @@ extension Backend {
             [], StateRecord(), false, false
         )
         var (keys, bytes, corrupt): (UInt64, UInt64, UInt64) = (0, 0, 0)
+        var hash: UInt128 = 0
         var options = examination()
         options.progress = progress
         options.visit = { database, key, value in
             if database == 0 {
-                guard let item = StoredRecord(value, key: key), item.isValueIntact else {
+                guard let item = StoredRecord(value, key: key), let itemHash = item.recomputedHash(key: key) else {
                     corrupt += 1
                     if corrupt <= 20 {
                         let name = String(decoding: key, as: UTF8.self)
@@ -79,6 +82,7 @@ extension Backend {
                     return
                 }
                 keys += 1
+                hash &+= itemHash
                 bytes += UInt64(key.count + item.valueLength)
                 visit?(key, item)
             } else if key.elementsEqual(recordKey) {
@@ -94,7 +98,7 @@ extension Backend {
         }
         findings.report = try DataFile.examine(directory: path, options)
         (findings.damages, findings.record, findings.hasRecord) = (damages, record, hasRecord)
-        findings.isNewer = isNewer
+        (findings.isNewer, findings.hash) = (isNewer, hash)
         (findings.keyCount, findings.contentBytes, findings.corruptItems) = (keys, bytes, corrupt)
         findings.compareCounts()
         return findings
@@ -113,6 +117,9 @@ extension Backend.Findings {
                         + "\(keyCount) with \(contentBytes)"
                 )
             )
+        } else if record.isHashed, record.hash != hash {
+            let what = "every item is sound by itself, but together they are not the state whose hash was kept"
+            damages.append(Damage(.count, what))
         }
     }
 }

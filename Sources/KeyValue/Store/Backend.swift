@@ -10,7 +10,7 @@ final class Backend: Sendable {
     let path: String
     let environment: Environment
     let items: Database
-    private let meta: Database
+    let meta: Database
 
     /// Opens the environment in `path`, creating it when there is none (its parent must be there).
     init(path: String, options: StoreOptions) throws {
