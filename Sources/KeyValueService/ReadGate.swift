@@ -65,7 +65,7 @@ public final class ReadGate {
 
     private func finish(_ waiters: [Waiter], _ result: Result<LogIndex, ServiceError>) {
         var due = waiters
-        if case .failure(let error) = result, error.code != .overloaded, error.code != .shuttingDown {
+        if case .failure(let error) = result, ![.overloaded, .shuttingDown, .quarantined].contains(error.code) {
             // The time was up for the most impatient of them; the others go on.
             let now = NIODeadline.now() + OperationTable.resolution
             due = waiters.filter { $0.deadline <= now }
