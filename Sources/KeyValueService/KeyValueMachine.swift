@@ -89,12 +89,16 @@ public final class KeyValueMachine: StateMachine {
         configuration: Configuration,
         from read: (_ maxBytes: Int) throws -> [UInt8]?
     ) throws {
-        try store.restore(
-            index: position.index,
-            term: position.term,
-            membership: Entry.Payload.configuration(configuration).encoded.bytes,
-            from: read
-        )
+        do {
+            try store.restore(
+                index: position.index,
+                term: position.term,
+                membership: Entry.Payload.configuration(configuration).encoded.bytes,
+                from: read
+            )
+        } catch let error as StoreError where error.code == .noRoom {
+            throw NoRoomError("\(error)")
+        }
     }
 }
 

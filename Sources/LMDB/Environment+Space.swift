@@ -122,9 +122,31 @@ extension Environment {
             let error = LMDBError.system(errno, "fsync", path: path)
             // As above; it is a failed flush of bytes that say nothing, and of nothing else.
             guard error.isDiskFull, ftruncate(descriptor, off_t(start)) == 0 else { throw error }
+            takeReportedErrors()
             return false
         }
         return true
+    }
+
+    /// A failed write-back is reported once to each descriptor of the file. LMDB writes its meta pages through one of its own, where the
+    /// report of an attempt that was undone would make the next commit's meta page look unwritten: it is taken here.
+    ///
+    /// To be called only when a commit failed for lack of room, whose pages will all be written anew.
+    func takeReportedErrors() {
+        var data = stat()
+        guard let descriptor = dataDescriptor, fstat(descriptor, &data) == 0, let folder = opendir("/proc/self/fd")
+        else { return }
+        defer { closedir(folder) }
+        while let entry = readdir(folder) {
+            let name = withUnsafePointer(to: &entry.pointee.d_name) { pointer in
+                pointer.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+            }
+            var other = stat()
+            guard let number = Int32(name), number != descriptor, fstat(number, &other) == 0,
+                other.st_ino == data.st_ino, other.st_dev == data.st_dev
+            else { continue }
+            _ = fsync(number)
+        }
     }
 
     /// Writes a consistent copy of the environment into the new directory `destination`, durably.

@@ -248,6 +248,7 @@ extension Environment {
             judged = LMDBError(code, error.operation, path: path)
             judged.message += ", only a part was written"
         }
+        if judged.isDiskFull { takeReportedErrors() }
         // Without room for a meta page LMDB gives the environment up, for readers as well.
         if judged.isDiskFull, isGivenUp {
             judged.code = .panic

@@ -99,19 +99,25 @@ extension Core {
 
     /// A leader that should not lead hands leadership over, and tries again after a while where that does not come about.
     mutating func giveWay() {
-        guard transfer == nil, tick >= giveWayTick, let successor = bestSuccessor, !isPlanted(.neverGivesWay) else {
+        guard transfer == nil, tick >= giveWayTick, let best = bestSuccessor, !isPlanted(.neverGivesWay) else {
             return
         }
+        // Who declined does not say so: of those that hold the whole log, each is asked in turn.
+        let whole = peers.map(\.id).filter { progress($0)?.match == log.lastIndex && isSuccessor($0) }
+        let successor = whole.first { $0 > giveWayAsked } ?? whole.first ?? best
+        giveWayAsked = successor
         giveWayTick = tick + 4 * options.electionTicks
         transfer = Transfer(token: nil, target: successor, startTick: tick)
     }
 
     /// The voter that was heard from lately and holds the most of the log.
     private var bestSuccessor: ServerID? {
-        let candidates = peers.filter {
-            configuration.voters.contains($0.id) && tick - $0.contactTick <= options.electionTicks
-        }
-        return candidates.max { $0.match < $1.match }?.id
+        peers.filter { isSuccessor($0.id) }.max { $0.match < $1.match }?.id
+    }
+
+    private func isSuccessor(_ peer: ServerID) -> Bool {
+        guard configuration.voters.contains(peer), let contact = progress(peer)?.contactTick else { return false }
+        return tick - contact <= options.electionTicks
     }
 
     /// The target is told to campaign only when it holds the whole log (R45).

@@ -93,6 +93,8 @@ public struct Core: Hashable, Sendable {
     var transfer: Transfer?
     /// When a leader that should not lead tries to hand leadership over again.
     var giveWayTick: UInt64 = 0
+    /// Who was asked last.
+    var giveWayAsked = ServerID(0)
     var membershipToken: Token?
     /// A transfer whose leader stood down; it ends well when somebody else leads.
     var watchedTransfer: WatchedTransfer?

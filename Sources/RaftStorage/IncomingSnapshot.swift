@@ -66,10 +66,11 @@ package final class IncomingSnapshot: Sendable {
                 let known = state.offset - position
                 guard known < bytes.count else { return state.offset }
                 let fresh = Array(bytes.dropFirst(Int(known)))
-                try file.write(fresh, at: state.offset)
-                state.offset += UInt64(fresh.count)
-                state.unflushed += fresh.count
-                if state.unflushed >= Self.flushBytes {
+                try orGivenUp(&state) { state in
+                    try file.write(fresh, at: state.offset)
+                    state.offset += UInt64(fresh.count)
+                    state.unflushed += fresh.count
+                    guard state.unflushed >= Self.flushBytes else { return }
                     try file.synchronize()
                     state.unflushed = 0
                 }
@@ -91,7 +92,7 @@ package final class IncomingSnapshot: Sendable {
                         "\(state.offset) of \(descriptor.fileSize) bytes are here, or it was finished before"
                     )
                 }
-                try file.synchronize()
+                try orGivenUp(&state) { _ in try file.synchronize() }
                 do {
                     let reader = try SnapshotReader(file: file, expecting: descriptor)
                     try reader.verify()
@@ -110,6 +111,18 @@ package final class IncomingSnapshot: Sendable {
                 state.isFinished = true
                 return descriptor
             }
+        }
+    }
+
+    /// After a failed write or flush the file goes: what the disk did not take would be read from memory, look sound, and be gone
+    /// with the power. A transfer that begins anew writes it all again.
+    private func orGivenUp(_ state: inout State, _ body: (inout State) throws -> Void) throws {
+        do {
+            try body(&state)
+        } catch {
+            state.isFinished = true
+            try? File.remove(file.path)
+            throw error
         }
     }
 

@@ -2,6 +2,7 @@ import Foundation
 import NIOCore
 import Raft
 import RaftDriver
+import Synchronization
 import Testing
 
 @testable import RaftNode

@@ -417,6 +417,21 @@ import Testing
         #expect(asked && leader.core.isLeader)
     }
 
+    @Test("R19: a leader that would rather not lead asks one after the other of those that hold the whole log")
+    func asksInTurn() {
+        var leader = Bench(1, configuration([1, 2, 3]))
+        leader.lead()
+        leader.step(.giveWay(true))
+        var asked: [ServerID] = []
+        for _ in 0..<12 * leader.core.options.electionTicks {
+            let effects = leader.tick()
+            asked += effects.sent.filter { $0.body == .timeoutNow }.map(\.to)
+            leader.answerHeartbeat(2)
+            leader.answerHeartbeat(3)
+        }
+        #expect(asked == [server(2), server(3), server(2)])
+    }
+
     @Test("R19: who would rather not lead declines when asked, and leads where nobody else does")
     func declines() {
         var server = Bench()

@@ -163,6 +163,10 @@ struct StateDirectory: Sendable {
 
 extension StoreError {
     static func system(_ number: Int32, _ operation: String, path: String) -> StoreError {
-        StoreError(code: .system, path: path, message: "\(operation): \(String(cString: strerror(number)))")
+        StoreError(
+            code: [ENOSPC, EDQUOT].contains(number) ? .noRoom : .system,
+            path: path,
+            message: "\(operation): \(String(cString: strerror(number)))"
+        )
     }
 }

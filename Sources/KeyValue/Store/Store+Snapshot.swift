@@ -25,7 +25,8 @@ extension Store {
     ///
     /// On the flush thread; nothing is applied meanwhile. `source` answers the next bytes, as many as it likes, and nil at
     /// the end. Throws ``StoreError/Code/badSnapshot`` when the stream ends early, is malformed or is of another position than
-    /// `index` and `term`; then, and whenever `source` throws, the old state stays untouched. After a failed system call the process
+    /// `index` and `term`, ``StoreError/Code/noRoom`` where the disk is full; then, and whenever `source` throws, the old state stays untouched.
+    /// After any other failed system call the process
     /// should end: which of the two states the disk names may then be uncertain, while each is whole.
     public func restore(
         index: UInt64,
@@ -57,12 +58,15 @@ extension Store {
                     }
                     record.membership = membership
                 }
+                try directory.writePointer(next)
             } catch {
+                // Where the pointer names it already, the process ends and the next start finds it there.
+                guard try directory.readPointer() == current else { throw error }
                 // What stays now is removed at the next restore or start.
                 try? directory.removeGeneration(next)
-                throw error
+                guard let lack = StoreError.noRoom(error, toInstallIn: directory.path) else { throw error }
+                throw lack
             }
-            try directory.writePointer(next)
             // The old state is freed behind the lock; its files close when its last reader ends.
             let old = state.withLock { state in
                 let old = state
