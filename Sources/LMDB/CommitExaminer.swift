@@ -2,6 +2,8 @@
 struct PageUsage {
     private var words: [UInt64] = []
     private(set) var count: UInt64 = 0
+    /// The last page that has a use.
+    private(set) var last: UInt64 = 0
     private let isCounting: Bool
 
     /// Counts nothing.
@@ -19,6 +21,7 @@ struct PageUsage {
         guard words[word] & bit == 0 else { return false }
         words[word] |= bit
         count += 1
+        last = max(last, page)
         return true
     }
 }
@@ -43,6 +46,9 @@ struct CommitExaminer {
         scratch = Scratch(pageSize: meta.pageSize)
         usage = PageUsage()
     }
+
+    /// The last page that is in use or free.
+    var lastUsedPage: UInt64 { usage.last }
 
     /// Pages that are neither in use nor free.
     var lostPages: UInt64 { meta.lastPage - 1 - min(usage.count, meta.lastPage - 1) }

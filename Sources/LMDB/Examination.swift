@@ -202,14 +202,16 @@ extension DataFile {
         guard (stamps[other] ?? metas[other].transactionID) == number - 1 else { return nil }
         var meta = metas[newest]
         meta.transactionID = number
-        // A commit whose meta page could not be written has got back the former last page.
-        meta.lastPage = max(metas[0].lastPage, metas[1].lastPage)
+        // A commit whose meta page could not be written has got back the former last page: its own may lie anywhere in the file.
+        let told = max(metas[0].lastPage, metas[1].lastPage)
+        meta.lastPage = max(told, file.size / UInt64(meta.pageSize) - 1)
         var quiet = options
         (quiet.visit, quiet.progress) = (nil, nil)
         var examiner = CommitExaminer(file: file, meta: meta, options: quiet)
         examiner.run()
         guard examiner.damages.isEmpty else { return nil }
-        return MetaCorrection(newest: newest, transactionID: number, lastPage: meta.lastPage)
+        let lastPage = max(told, examiner.lastUsedPage)
+        return MetaCorrection(newest: newest, transactionID: number, lastPage: lastPage)
     }
 }
 

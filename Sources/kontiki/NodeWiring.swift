@@ -97,14 +97,22 @@ struct NodeWiring: Sendable {
         return NodeWiring(node: node, service: service, server: services, serving: serving, logger: logger)
     }
 
+    /// Foundation would not say why it cannot.
+    private static func makeDirectories(_ directory: String) throws {
+        var path = directory.hasPrefix("/") ? "/" : ""
+        for part in directory.split(separator: "/") {
+            path += part
+            guard mkdir(path, 0o777) == 0 || errno == EEXIST else {
+                throw Failure(.io, "the directory \(path) cannot be made: \(String(cString: strerror(errno)))")
+            }
+            path += "/"
+        }
+    }
+
     private static func openStore(_ directory: String, _ bounds: BoundOptions, _ logger: Logger) throws -> Store {
         var options = StoreOptions()
         options.memtableBytes = bounds.memtableBytes.bytes
-        do {
-            try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
-        } catch {
-            throw Failure(.io, "the directory \(directory) cannot be made: \(error.localizedDescription)")
-        }
+        try makeDirectories(directory)
         let state = directory + "/state"
         do {
             return try Store.open(directory: state, options: options)

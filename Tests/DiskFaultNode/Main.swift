@@ -113,6 +113,7 @@ struct FaultedNode {
     /// Says what became of a step; true when it was refused and is to be tried again.
     private func carryOut(_ step: Workload.Step) async -> Bool {
         let key = Array(step.key.utf8)
+        DiskFaultNode.say("begun \(step.key)")
         do throws(ServiceError) {
             if step.isDelete {
                 _ = try await service.delete(key: key)

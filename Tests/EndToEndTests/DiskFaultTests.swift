@@ -174,13 +174,19 @@ struct FaultWorkbench: Sendable {
 
     private func ledger(of output: String) -> Ledger {
         var ledger = attempted
+        var before: String?
         for line in output.split(separator: "\n") {
             let words = line.split(separator: " ")
-            guard words.count >= 2, ["put", "deleted", "unknown", "refused"].contains(words[0]) else { continue }
+            guard words.count >= 2, ["begun", "put", "deleted", "unknown", "refused"].contains(words[0]) else {
+                continue
+            }
             let key = String(words[1])
-            // What was refused changed nothing, and what is unknown may have.
-            if words[0] == "refused", ledger[key] != nil { continue }
-            ledger[key] = words[0] == "unknown" ? "unknown" : String(words[0])
+            switch words[0] {
+            case "begun": (before, ledger[key]) = (ledger[key], "unknown")
+            // It changed nothing.
+            case "refused": ledger[key] = before ?? "refused"
+            default: ledger[key] = String(words[0])
+            }
         }
         return ledger
     }
@@ -195,7 +201,7 @@ struct FaultWorkbench: Sendable {
             #expect(run.output.hasSuffix("stopped\n"), "\(context)")
             #expect(!run.output.contains("misread") && !run.output.contains("unread"), "\(context)")
             if let failed {
-                harmless = isHarmless(failed) ? 1 : 0
+                harmless = Self.isHarmless(failed) ? 1 : 0
                 gotOver = 1 - harmless
                 #expect(harmless == 1 || fault.error == .noRoom, "an I/O error went unsaid: \(context)")
             }
@@ -220,7 +226,7 @@ struct FaultWorkbench: Sendable {
     }
 
     /// What only helps people, or removes what the next start removes anyway.
-    private func isHarmless(_ call: String) -> Bool {
+    static func isHarmless(_ call: String) -> Bool {
         let words = call.split(separator: " ")
         return words[1] == "unlink" || words[2].hasSuffix("/LOCK") && words[1] != "open"
     }

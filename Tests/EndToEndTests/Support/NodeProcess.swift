@@ -140,6 +140,8 @@ private final class EndingBox: Sendable {
     func end(_ ending: Ending) {
         let handler = state.withLock { state in
             state.ending = ending
+            // It holds the process, with its descriptors.
+            defer { state.handler = nil }
             return state.handler
         }
         handler?(ending)
@@ -147,7 +149,7 @@ private final class EndingBox: Sendable {
 
     func connect(_ handler: @escaping @Sendable (Ending) -> Void) {
         let ending = state.withLock { state in
-            state.handler = handler
+            if state.ending == nil { state.handler = handler }
             return state.ending
         }
         if let ending { handler(ending) }
@@ -209,12 +211,14 @@ final class NodeProcess: Sendable {
 
     /// Starts it.
     ///
-    /// - Parameter beginning: `--bootstrap`, or `--join` and addresses; nothing for a node that comes back.
-    func start(_ beginning: String...) throws {
+    /// - Parameters:
+    ///   - beginning: `--bootstrap`, or `--join` and addresses; nothing for a node that comes back.
+    ///   - environment: beside the switches of its disk.
+    func start(_ beginning: String..., environment: [String: String] = [:]) throws {
         let process = try ChildProcess(
             Binary.path(),
             arguments + ["--stop-with-stdin"] + beginning,
-            environment: disk?.environment ?? [:],
+            environment: (disk?.environment ?? [:]).merging(environment) { $1 },
             output: logPath
         )
         child.withLock { $0 = process }
