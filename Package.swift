@@ -205,7 +205,24 @@ let package = Package(
             swiftSettings: house
         ),
         .target(name: "DiskRecorder", path: "Tests/DiskRecorder", exclude: ["README.md"]),
-        .target(name: "PowerCut", path: "Tests/PowerCut", swiftSettings: house),
+        .target(
+            name: "PowerCut",
+            dependencies: [
+                "Checksum", "KeyValue", "KeyValueService", "LMDB", "Raft", "RaftDriver", "RaftNode", "RaftStorage",
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOCore", package: nio),
+                .product(name: "NIOPosix", package: nio),
+            ],
+            path: "Tests/PowerCut",
+            swiftSettings: house
+        ),
+        .executableTarget(
+            name: "power-cut",
+            dependencies: ["PowerCut"],
+            path: "Tests/PowerCutTool",
+            swiftSettings: house
+        ),
+        tests("PowerCutTests", ["PowerCut"]),
         tests("DiskRecorderTests", ["PowerCut"]),
         tests("HouseRulesTests", []),
     ]

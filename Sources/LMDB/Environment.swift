@@ -55,6 +55,7 @@ package final class Environment: Sendable {
     ) throws(LMDBError) {
         if options.createDirectory { try makeDirectory(path) }
         if let held { lock = held } else { lock = try DirectoryLock(directory: path) }
+        try Self.createDataFile(in: path)
         (handle, mapSize) = try Self.openHalving(path: path, options: options)
         self.path = path
         maximumIdleReaders = max(1, options.maxReaders / 2)

@@ -234,8 +234,13 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
 
     private func perform(_ actions: Driver.Actions) {
         if let violation = actions.halt { return fail(violation.description) }
-        for write in actions.writes { committer?.submit(write) }
-        for message in actions.messages where !transport.send(message) {
+        for write in actions.writes {
+            options.observer?.writes(write)
+            committer?.submit(write)
+        }
+        for message in actions.messages {
+            options.observer?.sends(message)
+            guard !transport.send(message) else { continue }
             if case .propose = message.body { act { $0.proposalNotSent(message, into: &$1) } }
         }
         for fetch in actions.fetches { startFetch(fetch.purpose, fetch.range, maxBytes: fetch.maxBytes) }

@@ -1,5 +1,6 @@
 public import Raft
 public import RaftDriver
+package import RaftStorage
 
 /// How a node is set up.
 public struct NodeOptions: Sendable {
@@ -42,6 +43,10 @@ public struct NodeOptions: Sendable {
     public var verificationBytesPerSecond: Int? = 32 << 20
     /// Names the format of the machine's snapshots; a snapshot of another format is refused.
     public var snapshotSchema: String
+    /// How the log is kept.
+    package var log = LogStore.Options()
+    /// For tests.
+    package var observer: NodeObserver?
     /// Called once when the node cannot go on (a failed disk, a broken invariant): the process should end. Any thread.
     public var onFailure: @Sendable (String) -> Void
 

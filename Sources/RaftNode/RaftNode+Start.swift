@@ -18,35 +18,25 @@ extension RaftNode {
         group: any EventLoopGroup,
         logger: Logger
     ) async throws -> RaftNode {
-        let opened = try translating { try NodeDirectory.open(options, logger: logger) }
+        let recovery = try translating { try NodeRecovery.run(options, machine: machine, logger: logger) }
+        options.observer?.recovered(recovery.recovered)
         do {
-            return try await start(opened, options, machine, raftLoop, group, logger)
+            return try await start(recovery, options, machine, raftLoop, group, logger)
         } catch {
-            try? opened.store.close()
+            try? recovery.store.close()
             throw error
         }
     }
 
     private static func start(
-        _ opened: NodeDirectory,
+        _ opened: NodeRecovery,
         _ options: NodeOptions,
         _ machine: Machine,
         _ loop: any EventLoop,
         _ group: any EventLoopGroup,
         _ logger: Logger
     ) async throws -> RaftNode {
-        let snapshots = opened.snapshots
-        try translating { try opened.reconcile(machine, schema: options.snapshotSchema, logger: logger) }
-        let core = Core(
-            id: opened.recovered.identity.serverID,
-            options: options.core,
-            seed: .random(in: .min ... .max),
-            hardState: opened.recovered.hardState,
-            base: opened.recovered.base,
-            entries: opened.recovered.entries,
-            applied: machine.durablePosition.index
-        )
-        let latest = try translating { try opened.latestSnapshot(logger: logger) }
+        let (snapshots, core, latest) = (opened.snapshots, opened.core, opened.latestSnapshot)
         let driver = Driver(
             core: core,
             options: options.driver,
@@ -134,7 +124,7 @@ struct NodeDirectory {
         let logDirectory = options.directory + "/log"
         try makeDirectory(options.directory)
         if try !LogStore.exists(directory: logDirectory) { try create(options, logDirectory) }
-        let (store, recovered) = try LogStore.open(directory: logDirectory)
+        let (store, recovered) = try LogStore.open(directory: logDirectory, options: options.log)
         let snapshots = try SnapshotStore(directory: options.directory + "/snapshots")
         logger.info(
             "opened the log",
@@ -178,7 +168,7 @@ struct NodeDirectory {
             base.configuration = Configuration(voters: [member])
         case .join: break
         }
-        try LogStore.create(directory: directory, identity: identity, base: base)
+        try LogStore.create(directory: directory, identity: identity, base: base, options: options.log)
     }
 
     /// The newest sound snapshot; damaged ones are named in the log and set aside.
@@ -189,6 +179,8 @@ struct NodeDirectory {
         return try snapshots.list().first
     }
 
+    /// Makes a directory and those above it, and their names durable, also when somebody else just made them: nothing that is
+    /// synced inside would be found again without them.
     private static func makeDirectory(_ path: String) throws {
         var prefix = path.hasPrefix("/") ? "/" : ""
         for part in path.split(separator: "/") {
@@ -196,6 +188,21 @@ struct NodeDirectory {
             guard mkdir(prefix, 0o755) == 0 || errno == EEXIST else {
                 throw StartError(.failed, "the directory \(prefix) cannot be made: \(String(cString: strerror(errno)))")
             }
+            try synchronize(prefix + "/..")
+        }
+    }
+
+    private static func synchronize(_ directory: String) throws {
+        let descriptor = Glibc.open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        // One that may not be read holds nothing that this user made.
+        guard descriptor >= 0 else { return }
+        defer { Glibc.close(descriptor) }
+        // A file system that is only read cannot, and need not.
+        guard fsync(descriptor) == 0 || errno == EROFS || errno == EINVAL else {
+            throw StartError(
+                .failed,
+                "the directory \(directory) cannot be synced: \(String(cString: strerror(errno)))"
+            )
         }
     }
 

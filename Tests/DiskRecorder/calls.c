@@ -217,6 +217,7 @@ static int synchronize(long call, int descriptor) {
     struct watched copy = *entry;
     int error = faults_next(CALL_SYNC, copy.path, false);
     if (error) return fail(error);
+    if (faults_omits_sync(copy.path, copy.flags & DISK_FLAG_DIRECTORY)) return 0;
     pthread_mutex_lock(&recorder_lock);
     uint64_t number = recorder_append(DISK_RECORD_SYNC_BEGIN, copy.flags, 0, copy.file, 0, copy.path, NULL, 0, 0);
     pthread_mutex_unlock(&recorder_lock);

@@ -26,6 +26,14 @@ static volatile const unsigned char *control;
 
 enum { CONTROL_FULL, CONTROL_BLOCK, CONTROL_DELAY, CONTROL_SYNC_EIO, CONTROL_WRITE_EIO };
 
+static const char *omitted;
+
+bool faults_omits_sync(const char *path, bool is_directory) {
+    if (!omitted) return false;
+    if (is_directory) return strcmp(omitted, "directories") == 0;
+    return strncmp(omitted, "files:", 6) == 0 && strstr(path, omitted + 6);
+}
+
 static int error_named(const char *name) {
     if (strcmp(name, "ENOSPC") == 0) return ENOSPC;
     if (strcmp(name, "EDQUOT") == 0) return EDQUOT;
@@ -60,6 +68,7 @@ void faults_set_up(void) {
     const char *specification = getenv("KONTIKI_DISK_FAULT");
     const char *count = getenv("KONTIKI_DISK_COUNT");
     const char *path = getenv("KONTIKI_DISK_CONTROL");
+    omitted = getenv("KONTIKI_DISK_OMIT");
     if (specification) set_up_fault(specification);
     if (count) count_file = (int)syscall(SYS_openat, AT_FDCWD, count, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     if (path) {

@@ -47,6 +47,8 @@ uint64_t recorder_append(uint16_t kind, uint16_t flags, uint64_t reference, uint
 int faults_next(enum call_kind kind, const char *path, bool needs_room);
 /// Waits as the control file says.
 void faults_delay_sync(void);
+/// Whether a sync is left out although it reports success.
+bool faults_omits_sync(const char *path, bool is_directory);
 void faults_set_up(void);
 
 #endif

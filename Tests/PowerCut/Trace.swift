@@ -7,6 +7,8 @@ package struct Trace: Sendable {
         /// The place in the order of all processes that shared a counter.
         package var sequence: UInt64
         package var event: TraceEvent
+
+        package init(sequence: UInt64, event: TraceEvent) { (self.sequence, self.event) = (sequence, event) }
     }
 
     package var records: [Record] = []
