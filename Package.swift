@@ -188,7 +188,7 @@ let package = Package(
         tests(
             "EndToEndTests",
             [
-                "KontikiClient", "KeyValue", "Linearizability", "LMDB", "Checksum", "disk-fault-node",
+                "KontikiClient", "KeyValue", "Linearizability", "LMDB", "Checksum", "PowerCut", "disk-fault-node",
                 .product(name: "NIOCore", package: nio),
                 .product(name: "NIOPosix", package: nio),
             ]

@@ -416,6 +416,8 @@ package struct Driver: Sendable {
         for view in core.peerViews {
             guard core.configuration.isLearner(view.id), let member = core.configuration.member(view.id),
                 member.promotion != .manual,
+                // Heard of by this leader: a new one knows nothing of a learner that may be gone, and would wait for its vote.
+                view.match > 0,
                 view.match + options.promotionLag >= core.lastIndex || isPlanted(.promotesLaggingLearners),
                 view.ticksSinceContact <= core.options.electionTicks
             else { continue }

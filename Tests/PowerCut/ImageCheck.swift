@@ -60,6 +60,7 @@ package struct ImageCheck {
     /// - Throws: ``Violation``.
     package func run(_ expectation: Expectation, _ book: inout EntryBook) throws -> LogShape {
         do {
+            try checkSnapshotFiles()
             let (shape, added) = try firstStart(expectation, &book)
             try secondStart(shape, added, &book)
             return shape
@@ -105,10 +106,17 @@ package struct ImageCheck {
         }
     }
 
-    /// The snapshots that are listed are whole, and the log begins behind none that is not there.
-    private func checkSnapshots(_ recovery: NodeRecovery) throws {
-        let (found, damaged) = try recovery.snapshots.scan()
+    /// Who has a snapshot's name is whole. Before the start, which sets others aside.
+    private func checkSnapshotFiles() throws {
+        let directory = options.directory + "/snapshots"
+        guard isDirectory(directory) else { return }
+        let damaged = try SnapshotStore(directory: directory).scan().damaged
         if let first = damaged.first { throw Violation("a snapshot has its name and is damaged: \(first)") }
+    }
+
+    /// The snapshots that are listed are whole to the end, and the log begins behind none that is not there.
+    private func checkSnapshots(_ recovery: NodeRecovery) throws {
+        let found = try recovery.snapshots.list()
         for descriptor in found { try recovery.snapshots.open(descriptor).verify() }
         let base = recovery.recovered.base.position
         guard base.index > 0 else { return }

@@ -209,8 +209,9 @@ final class Stage {
 
     func recovery() async throws {
         let server = try await startSubject(.bootstrap)
-        let voters = server.node.status.configuration.voters
-        if voters == [server.node.status.serverID] { try await writes(6, on: server) }
+        let status = server.node.status
+        let isAlone = status.configuration.voters == [status.serverID] && !status.configuration.isJoint
+        if isAlone { try await writes(6, on: server) }
         try await server.stop()
     }
 

@@ -34,7 +34,7 @@ struct Campaign {
         var totals = CheckSummary()
         for (number, workload) in workloads.enumerated() {
             let begun = ContinuousClock.now
-            let share = (images - totals.distinct) / (workloads.count - number)
+            let share = max(1, (images - totals.distinct) / (workloads.count - number))
             let summary = try workload == .recovery ? secondCuts(share) : firstCuts(workload, share)
             guard let summary else { return false }
             totals.add(summary)
@@ -69,7 +69,9 @@ struct Campaign {
             try FileManager.default.copyItem(atPath: source.bookPath, toPath: run.bookPath)
             try prepare(run, from: source, cut: random.next())
             try record(.recovery, run)
-            guard let summary = try check(run, (images - totals.distinct) / (count - number)) else { return nil }
+            guard let summary = try check(run, max(1, (images - totals.distinct) / (count - number))) else {
+                return nil
+            }
             totals.add(summary)
             totals.distinct += summary.distinct
         }

@@ -154,7 +154,9 @@ struct StateDirectory: Sendable {
 
     private func remove(directory: String) throws {
         for name in try names(in: directory) where unlink("\(directory)/\(name)") != 0 {
-            throw StoreError.system(errno, "unlink", path: "\(directory)/\(name)")
+            // An environment that was being made has a directory inside.
+            guard errno == EISDIR else { throw StoreError.system(errno, "unlink", path: "\(directory)/\(name)") }
+            try remove(directory: "\(directory)/\(name)")
         }
         guard rmdir(directory) == 0 else { throw StoreError.system(errno, "rmdir", path: directory) }
         try synchronizeDirectory(path)

@@ -54,12 +54,13 @@ final class Cluster: Sendable {
         )
     }
 
-    /// Starts a cluster, runs `body`, and stops whatever still runs. On an error the nodes' logs are shown.
+    /// Starts a cluster after `prepare`, runs `body`, and stops whatever still runs. On an error the nodes' logs are shown.
     static func run(
         nodes count: Int = 3,
         proxied: Bool = false,
         areDisksSwitched: Bool = false,
         options: [String] = [],
+        prepare: (Cluster) throws -> Void = { _ in },
         _ body: (Cluster) async throws -> Void
     ) async throws {
         try await withTemporaryDirectory { directory in
@@ -72,6 +73,7 @@ final class Cluster: Sendable {
                 areDisksSwitched: areDisksSwitched
             )
             do {
+                try prepare(cluster)
                 try await cluster.start()
                 try await body(cluster)
             } catch {

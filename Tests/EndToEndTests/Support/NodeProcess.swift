@@ -171,6 +171,8 @@ final class NodeProcess: Sendable {
     /// The switches of its disk, where it has some.
     let disk: DiskSwitches?
     private let options: [String]
+    /// What every start finds in its environment.
+    private let lasting = Mutex<[String: String]>([:])
     private let child = Mutex<ChildProcess?>(nil)
 
     init(
@@ -218,11 +220,14 @@ final class NodeProcess: Sendable {
         let process = try ChildProcess(
             Binary.path(),
             arguments + ["--stop-with-stdin"] + beginning,
-            environment: (disk?.environment ?? [:]).merging(environment) { $1 },
+            environment: (disk?.environment ?? [:]).merging(lasting.withLock { $0 }) { $1 }.merging(environment) { $1 },
             output: logPath
         )
         child.withLock { $0 = process }
     }
+
+    /// What later starts find in their environment.
+    func setEnvironment(_ variables: [String: String]) { lasting.withLock { $0 = variables } }
 
     /// kill -9; returns when the process is gone.
     func crash() async { await end(SIGKILL) }
