@@ -11,6 +11,7 @@ package struct NodeRecovery {
     /// The newest sound snapshot.
     package let latestSnapshot: SnapshotDescriptor?
     package let core: Core
+    let quarantine: Quarantine?
 
     /// Opens the data directory, making it where it is empty and the options say how to begin.
     ///
@@ -37,7 +38,8 @@ package struct NodeRecovery {
                 snapshots: opened.snapshots,
                 recovered: opened.recovered,
                 latestSnapshot: try opened.latestSnapshot(logger: logger),
-                core: core
+                core: core,
+                quarantine: opened.quarantine
             )
         } catch {
             try? opened.store.close()
