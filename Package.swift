@@ -42,6 +42,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-collections", from: "1.3.0"),
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.14.0"),
+        .package(url: "https://github.com/apple/swift-metrics", from: "2.7.0"),
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.0"),
         .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
         .package(url: "https://github.com/apple/swift-nio-extras", from: "1.34.1"),
@@ -54,6 +55,7 @@ let package = Package(
         .systemLibrary(name: "CLMDB", pkgConfig: "lmdb", providers: [.apt(["liblmdb-dev"]), .brew(["lmdb"])]),
         library("LMDB", ["CLMDB"]),
         .target(name: "CChecksum"),
+        .target(name: "CWriteback"),
         library("Checksum", ["CChecksum"]),
         library(
             "Raft",
@@ -63,6 +65,7 @@ let package = Package(
         ),
         library("RaftDriver", ["Raft", .product(name: "DequeModule", package: "swift-collections")]),
         library("Linearizability"),
+        library("Observability", [.product(name: "CoreMetrics", package: "swift-metrics")]),
         library(
             "Simulation",
             [
@@ -73,7 +76,7 @@ let package = Package(
         ),
         library(
             "RaftStorage",
-            ["Raft", "LMDB", "Checksum", .product(name: "Crypto", package: "swift-crypto")]
+            ["Raft", "LMDB", "Checksum", "CWriteback", .product(name: "Crypto", package: "swift-crypto")]
         ),
         library(
             "RaftTransport",
@@ -88,7 +91,7 @@ let package = Package(
         library(
             "RaftNode",
             [
-                "Raft", "RaftDriver", "RaftStorage", "RaftTransport",
+                "Raft", "RaftDriver", "RaftStorage", "RaftTransport", "Observability",
                 .product(name: "DequeModule", package: "swift-collections"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: nio),
@@ -113,7 +116,7 @@ let package = Package(
         library(
             "HTTPAPI",
             [
-                "KeyValueService", "KeyValue", "Raft", "RaftNode",
+                "KeyValueService", "KeyValue", "Raft", "RaftNode", "Observability",
                 .product(name: "HTTPTypes", package: "swift-http-types"),
                 .product(name: "Hummingbird", package: "hummingbird"),
                 .product(name: "HummingbirdCore", package: "hummingbird"),
@@ -138,10 +141,12 @@ let package = Package(
         .executableTarget(
             name: "kontiki",
             dependencies: [
-                "HTTPAPI", "DataDirectory", "KeyValueService", "KontikiClient", "RaftNode", "RaftDriver", "KeyValue",
+                "HTTPAPI", "DataDirectory", "KeyValueService", "KontikiClient", "Observability", "RaftNode",
+                "RaftDriver", "KeyValue",
                 "LMDB", "Raft",
                 "Linearizability", "Simulation",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "CoreMetrics", package: "swift-metrics"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: nio),
                 .product(name: "NIOPosix", package: nio),
@@ -149,12 +154,19 @@ let package = Package(
             ],
             swiftSettings: house
         ),
+        tests(
+            "ObservabilityTests",
+            ["Observability", .product(name: "CoreMetrics", package: "swift-metrics")]
+        ),
         tests("LMDBTests", ["LMDB"]),
         tests("RaftTests", ["Simulation", "RaftDriver", "Raft"]),
         tests("ScenarioTests", ["Raft", "Simulation"], exclude: ["README.md", "Transcripts"]),
         tests("LinearizabilityTests", ["Linearizability"]),
         tests("SimulationTests", ["Simulation", "Linearizability", "RaftDriver", "Raft"]),
-        tests("RaftStorageTests", ["RaftStorage", "Raft", "LMDB"]),
+        tests(
+            "RaftStorageTests",
+            ["RaftStorage", "Raft", "LMDB", "Checksum", .product(name: "Crypto", package: "swift-crypto")]
+        ),
         tests(
             "RaftTransportTests",
             [

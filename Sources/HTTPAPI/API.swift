@@ -28,7 +28,7 @@ struct API: Sendable {
         self.loops = loops
         let routes =
             ListRoutes(server: server).routes + StatusRoutes(server: server).routes
-            + MemberRoutes(server: server).routes
+            + MemberRoutes(server: server).routes + MetricsRoutes(server: server).routes
         let builder = Router(context: APIContext.self, options: .autoGenerateHeadEndpoints)
         builder.add(middleware: ProblemMiddleware(server: server, routes: routes))
         for route in routes {

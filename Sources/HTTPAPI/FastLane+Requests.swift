@@ -156,6 +156,7 @@ extension FastLane {
         guard let wire else { return }
         if case .closed = phase { return }
         if !keepsAlive || isQuiescing { answer.closesConnection = true }
+        loop.server.requests.count(answer.status)
         let bytes = answer.wire(
             servedBy: loop.server.name,
             date: loop.date(),

@@ -208,7 +208,9 @@ final class FastLane: ChannelDuplexHandler {
             context.write(data, promise: promise)
             return
         }
-        switch unwrapOutboundIn(data) {
+        let part = unwrapOutboundIn(data)
+        if case .head(let head) = part { loop.server.requests.count(Int(head.status.code)) }
+        switch part {
         case .head(var head) where (!keepsAlive || isQuiescing) && head.status.code >= 200:
             keepsAlive = false
             head.headers.replaceOrAdd(name: "Connection", value: "close")

@@ -4,6 +4,7 @@ import HummingbirdCore
 public import KeyValueService
 public import Logging
 public import NIOCore
+public import Observability
 public import ServiceLifecycle
 import Synchronization
 
@@ -28,6 +29,8 @@ public final class HTTPServer: Service {
         /// What `/status` gives as the program's version.
         public var version = "0.1.0"
         public var logger = Logger(label: "kontiki.http")
+        /// What `/metrics` shows, and where answers are counted. One registry serves one node.
+        public var metrics = MetricsRegistry()
         var limits = KeyRequest.Limits()
         /// Without it every request takes the router; for tests that hold the lanes against each other.
         package var usesFastLane = true

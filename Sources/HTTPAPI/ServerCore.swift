@@ -1,5 +1,6 @@
 import KeyValueService
 import NIOCore
+import Observability
 import Raft
 import RaftNode
 import Synchronization
@@ -15,11 +16,14 @@ final class ServerCore: Sendable {
     /// Bytes of bodies that are still arriving.
     private let arriving = Atomic<Int>(0)
     let startedAt = NIODeadline.now()
+    let requests: RequestCounters
 
     init(service: KeyValueNode, name: String, options: HTTPServer.Options) {
         self.service = service
         self.name = name
         self.options = options
+        requests = RequestCounters(options.metrics)
+        options.metrics.collect { [weak self] in self?.collect(into: &$0) }
     }
 
     /// Counts a connection; false when it is one more than allowed.

@@ -33,7 +33,8 @@ struct StatusRoutes: Sendable {
         for line in [
             "PUT /kv/{key}", "GET /kv/{key}?consistency=strong|stale", "HEAD /kv/{key}", "DELETE /kv/{key}",
             "GET /kv?prefix=&delimiter=/&limit=&cursor=&keys_only&count&reverse", "DELETE /kv?prefix=P", "GET /status",
-            "GET /health", "GET /livez", "GET /readyz?verbose", "GET /members", "POST /members {\"name\",\"addr\"}",
+            "GET /health", "GET /livez", "GET /readyz?verbose", "GET /metrics", "GET /members",
+            "POST /members {\"name\",\"addr\"}",
             "DELETE /members/{name}", "POST /members/{name}/promote", "POST /members/{name}/replace {\"addr\"}",
             "POST /leader/transfer {\"to\"}",
         ] {

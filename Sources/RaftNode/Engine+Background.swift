@@ -1,5 +1,6 @@
 internal import Logging
 internal import NIOCore
+internal import Observability
 internal import Raft
 internal import RaftDriver
 internal import RaftStorage
@@ -31,7 +32,9 @@ extension Engine {
 
     func startFlush() {
         runInBackground("the state cannot be made durable") {
+            let start = ContinuousClock.now
             let position = try self.machine.flush()
+            self.options.metrics?.flushDuration.observe(start.duration(to: .now))
             return {
                 self.noteRoom(\.state, nil)
                 self.act { $0.flushed(position, into: &$1) }
@@ -67,6 +70,7 @@ extension Engine {
             schema: options.snapshotSchema
         )
         runInBackground("a snapshot cannot be written") {
+            let start = ContinuousClock.now
             // Dropped on an error, it removes its file.
             let writer = try self.snapshots.begin(header)
             let written: LogPosition
@@ -85,6 +89,8 @@ extension Engine {
                 throw StartError(.failed, "the state moved from \(position) to \(written) while a snapshot was written")
             }
             let descriptor = try writer.finish()
+            self.options.metrics?.snapshotDuration.observe(start.duration(to: .now))
+            self.options.metrics?.snapshotBytes.add(descriptor.fileSize)
             return {
                 self.logger.info("took a snapshot", metadata: ["at": "\(position)", "bytes": "\(descriptor.fileSize)"])
                 self.latestSnapshot = descriptor
@@ -222,7 +228,9 @@ extension Engine {
         guard transfers[peer]?.number == number else { return }
         transfers[peer] = nil
         switch result {
-        case .success(let index): step([.snapshotSent(to: peer, sent: index)])
+        case .success(let index):
+            options.metrics?.snapshotsSent.add()
+            step([.snapshotSent(to: peer, sent: index)])
         case .failure(let error):
             logger.warning("a snapshot did not arrive", metadata: ["to": "\(name(of: peer))", "error": "\(error)"])
             step([.snapshotSent(to: peer, sent: nil)])
@@ -233,6 +241,7 @@ extension Engine {
     func snapshotArrived(_ descriptor: SnapshotDescriptor, from peer: ServerID) {
         // One that comes before the log can be written is asked for again: the file is there then.
         guard isRunning else { return }
+        options.metrics?.snapshotsReceived.add()
         logger.info("received a snapshot", metadata: ["from": "\(name(of: peer))", "at": "\(descriptor.position)"])
         if descriptor.position.index > latestSnapshot?.position.index ?? 0 { latestSnapshot = descriptor }
         act { $0.snapshotReceived(descriptor.base, bytes: Int(descriptor.fileSize), from: peer, into: &$1) }

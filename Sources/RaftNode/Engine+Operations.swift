@@ -295,6 +295,7 @@ extension Engine {
             tickTask?.cancel()
             cancelTransfers()
             comparison.isStopping.set()
+            snapshots.hurryUp()
             stop()
         }.get()
         await transport.shutdown()

@@ -1,6 +1,7 @@
 internal import DequeModule
 internal import Logging
 internal import NIOCore
+internal import Observability
 internal import Raft
 internal import RaftDriver
 internal import RaftStorage
@@ -129,6 +130,7 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
             store: store,
             onPersisted: { sequence in self.loop.execute { self.step([.persisted(upTo: sequence)]) } },
             onFailure: { error in self.loop.execute { self.fail("the log cannot be written: \(error)") } },
+            onCommit: { [metrics = options.metrics] commit in metrics?.count(commit) },
             onRoom: { lack in self.loop.execute { self.noteRoom(\.log, lack?.description) } }
         )
         let pace = TimeAmount.milliseconds(Int64(options.tickMilliseconds))
@@ -174,6 +176,7 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
 
     func drainInbox() {
         let contents = inbox.take()
+        options.metrics?.proposals.add(UInt64(contents.proposals.count))
         // Those whose clients gave up still wait here for their outcome; their number has a bound, too.
         guard waiters.count + contents.proposals.count + contents.reads.count <= 2 * options.maxQueuedRequests else {
             let rejection = Rejection(.overloaded, leader: driver.core.leaderID)

@@ -41,12 +41,16 @@ public struct NodeOptions: Sendable {
     public var comparisonMilliseconds = 1_000
     /// How fast the hash of the state is recomputed from what is stored, after the start and every day, in bytes a second; nil never.
     public var verificationBytesPerSecond: Int? = 32 << 20
+    /// A bound on how fast a snapshot is written, so that it costs those who write meanwhile little; nil for none.
+    public var snapshotWriteBytesPerSecond: Int? = 64 << 20
     /// Names the format of the machine's snapshots; a snapshot of another format is refused.
     public var snapshotSchema: String
     /// How the log is kept.
     package var log = LogStore.Options()
     /// For tests.
     package var observer: NodeObserver?
+    /// Where to count; nil counts nothing.
+    public var metrics: NodeMetrics?
     /// Called once when the node cannot go on (a failed disk, a broken invariant): the process should end. Any thread.
     public var onFailure: @Sendable (String) -> Void
 

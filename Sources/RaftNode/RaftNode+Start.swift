@@ -125,7 +125,10 @@ struct NodeDirectory {
         try makeDirectory(options.directory)
         if try !LogStore.exists(directory: logDirectory) { try create(options, logDirectory) }
         let (store, recovered) = try LogStore.open(directory: logDirectory, options: options.log)
-        let snapshots = try SnapshotStore(directory: options.directory + "/snapshots")
+        let snapshots = try SnapshotStore(
+            directory: options.directory + "/snapshots",
+            writeBytesPerSecond: options.snapshotWriteBytesPerSecond
+        )
         logger.info(
             "opened the log",
             metadata: [

@@ -1,3 +1,4 @@
+internal import CWriteback
 internal import Glibc
 internal import LMDB
 
@@ -74,6 +75,23 @@ final class File: Sendable {
     /// Returns when everything in the file is on the disk.
     func synchronize() throws(LMDBError) {
         guard fsync(descriptor) == 0 else { throw .system(errno, "fsync", path: path) }
+    }
+
+    /// Has the system begin to write a range to the disk, and returns at once. It promises nothing: ``synchronize()`` does.
+    func startWriteback(from offset: UInt64, count: UInt64) throws(LMDBError) {
+        try writeBack(offset, count, waits: false)
+    }
+
+    /// Waits until a range is written whose writing ``startWriteback(from:count:)`` began.
+    func awaitWriteback(from offset: UInt64, count: UInt64) throws(LMDBError) {
+        try writeBack(offset, count, waits: true)
+    }
+
+    private func writeBack(_ offset: UInt64, _ count: UInt64, waits: Bool) throws(LMDBError) {
+        guard kontiki_write_back(descriptor, offset, count, waits ? 1 : 0) != 0 else { return }
+        // Some file systems do not know it; then the file is written when it is synchronized. A write that failed, though, is told
+        // only once.
+        guard [ENOSYS, EINVAL, ESPIPE].contains(errno) else { throw .system(errno, "sync_file_range", path: path) }
     }
 
     func availableDiskBytes() throws(LMDBError) -> UInt64 {

@@ -7,11 +7,9 @@ internal import Synchronization
 package final class IncomingSnapshot: Sendable {
     private struct State {
         var offset: UInt64
-        var unflushed = 0
         var isFinished = false
+        var writeback: GradualWriteback
     }
-
-    private static let flushBytes = 32 << 20
 
     package let descriptor: SnapshotDescriptor
     private let store: SnapshotStore
@@ -30,7 +28,7 @@ package final class IncomingSnapshot: Sendable {
         file = try File.openOrCreate(path)
         let offset = try Self.verifiedPrefix(of: file, descriptor)
         try file.truncate(to: offset)
-        state = Mutex(State(offset: offset))
+        state = Mutex(State(offset: offset, writeback: GradualWriteback(file, from: offset)))
         let available = try file.availableDiskBytes()
         guard available >= descriptor.fileSize - offset else {
             throw StorageError(
@@ -69,10 +67,7 @@ package final class IncomingSnapshot: Sendable {
                 try orGivenUp(&state) { state in
                     try file.write(fresh, at: state.offset)
                     state.offset += UInt64(fresh.count)
-                    state.unflushed += fresh.count
-                    guard state.unflushed >= Self.flushBytes else { return }
-                    try file.synchronize()
-                    state.unflushed = 0
+                    try state.writeback.grew(to: state.offset)
                 }
                 return state.offset
             }

@@ -13,6 +13,9 @@ package final class SnapshotStore: Sendable {
     static let incomingSuffix = ".incoming"
 
     package let directory: String
+    /// How fast snapshots are written, in bytes a second; nil for no bound.
+    package let writeBytesPerSecond: Int?
+    private let hurry = Atomic(false)
     private let temporaries = Atomic<UInt64>(0)
     private let protection = Mutex<LogPosition?>(nil)
 
@@ -24,8 +27,9 @@ package final class SnapshotStore: Sendable {
 
     /// Opens the directory, creating it if it is missing (its parent must be there), and sweeps what unfinished
     /// snapshots left. Transfers from other servers stay: they are resumed.
-    package init(directory: String) throws(StorageError) {
+    package init(directory: String, writeBytesPerSecond: Int? = nil) throws(StorageError) {
         self.directory = directory
+        self.writeBytesPerSecond = writeBytesPerSecond
         try storing {
             try makeDirectory(directory)
             for name in try File.names(in: directory) where name.hasSuffix(Self.temporarySuffix) {
@@ -33,6 +37,11 @@ package final class SnapshotStore: Sendable {
             }
         }
     }
+
+    /// From now on snapshots are written as fast as they can be: somebody waits for the end.
+    package func hurryUp() { hurry.store(true, ordering: .relaxed) }
+
+    var isHurried: Bool { hurry.load(ordering: .relaxed) }
 
     /// Begins a new snapshot file.
     package func begin(_ header: SnapshotHeader) throws(StorageError) -> SnapshotWriter {

@@ -1,3 +1,4 @@
+import CoreMetrics
 import Foundation
 import HTTPAPI
 import KeyValue
@@ -6,6 +7,7 @@ import LMDB
 import Logging
 import NIOCore
 import NIOPosix
+import Observability
 import Raft
 import RaftDriver
 import RaftNode
@@ -55,13 +57,15 @@ struct NodeWiring: Sendable {
             logger.critical("the node cannot go on", metadata: ["reason": "\(reason)"])
             _exit(ExitStatus.software.rawValue)
         }
+        let metrics = MetricsRegistry()
+        MetricsSystem.bootstrap(RegistryMetricsFactory(metrics))
         let store = try openStore(identity.data, bounds, logger)
         let machine = KeyValueMachine(store: store) { onFailure("\($0)") }
         // The core's ticks and messages have a thread of their own; clients share the others.
         let raftLoop = MultiThreadedEventLoopGroup(numberOfThreads: 1).next()
         let group = MultiThreadedEventLoopGroup.singleton
         let node = try await RaftNode.start(
-            options: nodeOptions(identity, bounds, onFailure),
+            options: nodeOptions(identity, bounds, NodeMetrics(metrics), onFailure),
             machine: machine,
             raftLoop: raftLoop,
             group: group,
@@ -75,6 +79,7 @@ struct NodeWiring: Sendable {
         httpOptions.maximumValueBytes = bounds.maxValueBytes.bytes
         httpOptions.version = ProgramVersion.text
         httpOptions.logger = logger
+        httpOptions.metrics = metrics
         // The name may stand for ::1 and 127.0.0.1; clients try both, and the latter exists on every machine.
         let host = listen.host == "localhost" ? "127.0.0.1" : listen.host
         let server = HTTPServer(
@@ -143,6 +148,7 @@ struct NodeWiring: Sendable {
     private static func nodeOptions(
         _ identity: IdentityOptions,
         _ bounds: BoundOptions,
+        _ metrics: NodeMetrics,
         _ onFailure: @escaping @Sendable (String) -> Void
     ) -> NodeOptions {
         var options = NodeOptions(
@@ -165,6 +171,9 @@ struct NodeWiring: Sendable {
         options.driver.snapshotLogBytes = bounds.snapshotLogBytes.bytes
         options.driver.trailingLogBytes = min(bounds.trailingLogBytes.bytes, bounds.snapshotLogBytes.bytes)
         options.driver.flushBytes = bounds.memtableBytes.bytes
+        options.metrics = metrics
+        options.snapshotWriteBytesPerSecond =
+            bounds.snapshotWriteRate.bytes == 0 ? nil : bounds.snapshotWriteRate.bytes
         options.snapshotBytesPerSecond = bounds.snapshotRate.bytes == 0 ? nil : bounds.snapshotRate.bytes
         return options
     }

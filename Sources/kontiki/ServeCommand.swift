@@ -154,7 +154,9 @@ struct BoundOptions: ParsableArguments {
     @Option(help: ArgumentHelp("Make the state durable when this much of it is in memory only.", valueName: "size"))
     var memtableBytes = ByteSize(32 << 20)
     @Option(help: ArgumentHelp("A bound on a snapshot's transfer per second; 0 for none.", valueName: "size"))
-    var snapshotRate = ByteSize(0)
+    var snapshotRate = ByteSize(64 << 20)
+    @Option(help: ArgumentHelp("A bound on the writing of a snapshot per second; 0 for none.", valueName: "size"))
+    var snapshotWriteRate = ByteSize(64 << 20)
 
     /// One tick of the core, in milliseconds.
     static let tickMilliseconds = 20

@@ -128,7 +128,9 @@ struct RouteTests {
             #expect(ready["ready"] as? Bool == true)
             let checks = try #require(ready["checks"] as? [[String: Any]])
             #expect(
-                checks.compactMap { $0["name"] as? String } == ["storage", "accepting", "member", "leader", "applied"]
+                checks.compactMap { $0["name"] as? String } == [
+                    "storage", "accepting", "member", "leader", "applied", "replica-comparison",
+                ]
             )
             #expect(checks.allSatisfy { $0["ok"] as? Bool == true && $0["detail"] != nil })
             #expect(try await call(connection, "GET", "/health").status == 200)

@@ -3,7 +3,9 @@ internal import LMDB
 extension Store {
     /// Streams the state exactly as it stands at the last flush, and answers that position and membership.
     ///
-    /// On the flush thread: no flush runs meanwhile, while applying and reading go on. Each record is verified on the way, and all
+    /// On the flush thread, while applying and reading go on. What is applied meanwhile is flushed in between when the memtable
+    /// reaches its bound: the snapshot reads on from the cut that it began with. The pages of that cut cannot be used again
+    /// before its end, so the file grows by what the flushes change; they stop when it has doubled. Each record is verified on the way, and all
     /// together must make the state's hash: otherwise this throws ``StoreError/Code/stateDiffers`` at the end, and what `sink` got is
     /// void; see ``verifyHash(sliceBytes:pause:)``. The pieces given to `sink` are valid for the call only; when `sink` throws,
     /// so does this.
@@ -17,7 +19,11 @@ extension Store {
         try maintenance.withLock { _ in
             if flushesFirst { _ = try flushWhileHolding() }
             let backend = state.withLock { $0.backend }
-            return try backend.writeSnapshot(to: sink)
+            var room = FlushesBesideSnapshot(backend, options)
+            return try backend.writeSnapshot { piece in
+                try sink(piece)
+                try room.flushIfDue(self)
+            }
         }
     }
 
@@ -129,6 +135,37 @@ extension Store {
             throw StoreError(code: .badSnapshot, path: directory.path, message: "the snapshot's keys are not in order")
         }
         return (backend, record)
+    }
+}
+
+/// Flushes while a snapshot is written, on the same thread, within bounds.
+private struct FlushesBesideSnapshot {
+    private let backend: Backend
+    private let boundBytes: Int
+    /// How large the environment's file may become.
+    private let maximumFileBytes: Int
+    private var hasNoRoom = false
+
+    init(_ backend: Backend, _ options: StoreOptions) {
+        self.backend = backend
+        boundBytes = options.memtableBytes
+        let fileBytes = (try? backend.environment.spaceUsage().fileBytes) ?? 0
+        maximumFileBytes = fileBytes + max(fileBytes, 256 << 20)
+    }
+
+    /// The caller holds `maintenance`.
+    mutating func flushIfDue(_ store: Store) throws {
+        guard !hasNoRoom, store.pendingBytes >= boundBytes,
+            try backend.environment.spaceUsage().fileBytes < maximumFileBytes
+        else {
+            return
+        }
+        do {
+            _ = try store.flushWhileHolding()
+        } catch let error as StoreError where error.code == .noRoom {
+            // Nothing is lost: the flush after the snapshot deals with it.
+            hasNoRoom = true
+        }
     }
 }
 

@@ -1,0 +1,1 @@
+../../Tests/Sanitizer/SanitizerMutex.swift
