@@ -13,6 +13,7 @@ import RaftNode
 ///
 ///     disk-fault-node run DIR      work through the workload on what DIR holds, then stop in good order
 ///     disk-fault-node check DIR    print what DIR holds, then stop
+///     disk-fault-node lie DIR      like run, but acknowledge each write before it is done: the sweep must find that out
 @main
 enum DiskFaultNode {
     static func main() async {
@@ -24,7 +25,8 @@ enum DiskFaultNode {
         do {
             let node = try await FaultedNode(directory: arguments[2])
             switch mode {
-            case .run: await node.work()
+            case .run: await node.work(lies: false)
+            case .lie: await node.work(lies: true)
             case .check: try await node.printContents()
             }
             await node.stop()
@@ -37,7 +39,7 @@ enum DiskFaultNode {
         exit(0)
     }
 
-    private enum Mode: String { case run, check }
+    private enum Mode: String { case run, check, lie }
 
     static func say(_ line: String) { write(line, to: STDOUT_FILENO) }
 
@@ -97,10 +99,10 @@ struct FaultedNode {
 
     // MARK: The work
 
-    func work() async {
+    func work(lies: Bool) async {
         for step in Workload.steps {
             let began = ContinuousClock.now
-            while await carryOut(step), ContinuousClock.now - began < .seconds(20) {
+            while await carryOut(step, lies: lies), ContinuousClock.now - began < .seconds(20) {
                 // Refused for lack of room: reads must go on meanwhile.
                 if step.key != Workload.steps[0].key { await readBack() }
                 try? await Task.sleep(for: .milliseconds(20))
@@ -111,9 +113,9 @@ struct FaultedNode {
     }
 
     /// Says what became of a step; true when it was refused and is to be tried again.
-    private func carryOut(_ step: Workload.Step) async -> Bool {
+    private func carryOut(_ step: Workload.Step, lies: Bool) async -> Bool {
         let key = Array(step.key.utf8)
-        DiskFaultNode.say("begun \(step.key)")
+        DiskFaultNode.say("\(lies ? "put" : "begun") \(step.key)")
         do throws(ServiceError) {
             if step.isDelete {
                 _ = try await service.delete(key: key)
