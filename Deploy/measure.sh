@@ -4,6 +4,7 @@
 #   Deploy/measure.sh                   requests a second: put, strong get and stale get at 1, 64 and 256 connections
 #   RUNS=5 Deploy/measure.sh            more runs; the median is printed
 #   KEYS=1000000 Deploy/measure.sh      also loads so many keys of 256 bytes; prints memory, and the time from a restart to ready
+#   SNAPSHOT=1000000 Deploy/measure.sh  also prints how long puts take in a node of so many keys, while a snapshot is taken and while none is
 #   REPLAY=100000 Deploy/measure.sh     also kills a node with so many entries in its log that its durable state lacks; prints the time to ready
 #
 # Needs h2load (nghttp2-client) and .build/release/kontiki (Deploy/run.sh builds it). Everything else is made in a temporary folder.
@@ -119,4 +120,41 @@ if [ -n "${REPLAY:-}" ]; then
     begin=$(date +%s%N)
     start_kontiki 4
     echo "restart to ready after SIGKILL with $behind entries of 256 bytes to apply again: $((($(date +%s%N) - begin) / 1000000)) ms"
+fi
+
+if [ -n "${SNAPSHOT:-}" ]; then
+    value=$(cat "$work/value")
+    start_kontiki 5 --bootstrap
+    seq "$SNAPSHOT" | awk -v value="$value" '{printf "load/%09d\t%s\n", $1, value}' |
+        "$program" import - --endpoint http://localhost:18005 >"$work/import.log" 2>&1 || die "$(tail -3 "$work/import.log")"
+    taken() { curl -s http://localhost:18005/metrics | awk '/^kontiki_snapshot_seconds_count/ {print $2}'; }
+    # latencies FILE: the median, the 99th and the 99.9th percentile of h2load's log, in milliseconds
+    latencies() {
+        cut -f3 "$1" | sort -n |
+            awk '{v[NR] = $1} END {printf "p50 %.2f ms, p99 %.2f ms, p99.9 %.2f ms (%d puts)", v[int(NR/2)]/1000, v[int(NR*0.99)]/1000, v[int(NR*0.999)]/1000, NR}'
+    }
+    for round in $(seq "$runs"); do
+        for kind in none one; do
+            kill "$last"
+            wait "$last" 2>/dev/null || true
+            # Without its snapshots a node takes one as soon as it runs.
+            [ "$kind" = none ] || rm -f "$work"/kontiki5/snapshots/*
+            start_kontiki 5
+            : >"$work/times"
+            for _ in $(seq 100); do
+                rm -f "$work/part"
+                h2load --h1 -n 4000 -c 64 -t1 --log-file="$work/part" -d "$work/value" -H ':method: PUT' \
+                    http://127.0.0.1:18005/kv/bench/key >/dev/null 2>&1
+                if [ "$kind" = none ]; then
+                    cat "$work/part" >>"$work/times"
+                    [ "$(wc -l <"$work/times")" -lt 40000 ] || break
+                elif [ "$(taken)" != 0 ]; then
+                    break
+                else
+                    cat "$work/part" >>"$work/times"
+                fi
+            done
+            echo "puts of 64 connections, $kind snapshot being taken, run $round: $(latencies "$work/times")"
+        done
+    done
 fi
