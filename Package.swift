@@ -236,6 +236,17 @@ let package = Package(
         ),
         tests("PowerCutTests", ["PowerCut"]),
         tests("DiskRecorderTests", ["PowerCut"]),
+        .executableTarget(
+            name: "bit-rot",
+            dependencies: [
+                "DataDirectory", "KeyValue", "KeyValueService", "Raft", "RaftDriver", "RaftNode", "RaftStorage",
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOPosix", package: nio),
+            ],
+            path: "Tests/BitRot",
+            swiftSettings: house
+        ),
+        tests("BitRotTests", ["bit-rot"]),
         tests("HouseRulesTests", []),
     ]
 )

@@ -84,6 +84,13 @@ public final class KeyValueMachine: StateMachine {
         }
     }
 
+    public func scrub(behind key: [UInt8]?, milliseconds: Int) throws -> [UInt8]? {
+        switch try store.scrub(behind: key, milliseconds: milliseconds) {
+        case .more(let key): key
+        case .end: nil
+        }
+    }
+
     public func restore(
         position: LogPosition,
         configuration: Configuration,

@@ -206,7 +206,7 @@ extension DataFile {
     /// No more than the two meta pages, which are written first and flushed with the first commit.
     private var isUnfinished: Bool { size <= 2 * 4096 }
 
-    private func soundMetas() -> [Meta] {
+    func soundMetas() -> [Meta] {
         var report = ExaminationReport()
         return metas(&report).compactMap { $0 }
     }
@@ -249,11 +249,15 @@ extension DataFile {
 
         /// The value of a key in a named database; nil when it is not there or not readable.
         package func value(forKey key: [UInt8], in name: String) -> [UInt8]? {
+            guard let tree = namedTree(name) else { return nil }
+            return key.withUnsafeBytes { find($0, in: tree, hasIntegerKeys: false) }
+        }
+
+        /// What a named database tells of itself; nil when it is not there or not readable.
+        func namedTree(_ name: String) -> Tree? {
             let encoded = Array(name.utf8).withUnsafeBytes { find($0, in: meta.main, hasIntegerKeys: false) }
             guard let encoded, encoded.count == Tree.encodedSize else { return nil }
-            let tree = encoded.withUnsafeBytes { bytes in bytes.baseAddress.map { Tree($0) } }
-            guard let tree else { return nil }
-            return key.withUnsafeBytes { find($0, in: tree, hasIntegerKeys: false) }
+            return encoded.withUnsafeBytes { bytes in bytes.baseAddress.map { Tree($0) } }
         }
 
         private func find(_ key: UnsafeRawBufferPointer, in tree: Tree, hasIntegerKeys: Bool) -> [UInt8]? {

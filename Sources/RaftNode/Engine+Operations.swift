@@ -293,6 +293,7 @@ extension Engine {
         await finishPending(within: .milliseconds(4 * electionMilliseconds))
         try? await loop.submit { [self] in
             tickTask?.cancel()
+            scrubTask?.cancel()
             cancelTransfers()
             comparison.isStopping.set()
             snapshots.hurryUp()

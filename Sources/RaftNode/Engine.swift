@@ -66,6 +66,8 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
     var latestSnapshot: SnapshotDescriptor?
     /// No sound snapshot is left of those that the log was trimmed by: another one is to be taken at once.
     var isSnapshotMissing = false
+    /// The next step of reading all files again.
+    var scrubTask: Scheduled<Void>?
     /// Servers that opened a link to this one and that the configuration does not name.
     var callers: [ServerID] = []
     var seen = Seen()
@@ -137,6 +139,7 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
         tickTask = loop.scheduleRepeatedTask(initialDelay: pace, delay: pace) { _ in self.step([.tick]) }
         if isSnapshotMissing { act { $0.requestSnapshot(into: &$1) } }
         if comparison.quarantine != nil { step([.mayLead(false)]) }
+        planScrub()
         observe()
     }
 
@@ -166,6 +169,7 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
         hasFailed = true
         logger.critical("the node stops", metadata: ["reason": "\(reason)"])
         tickTask?.cancel()
+        scrubTask?.cancel()
         inbox.close()
         endAllWaiters()
         board.update { $0.fault = reason }

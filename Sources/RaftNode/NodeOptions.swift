@@ -43,6 +43,8 @@ public struct NodeOptions: Sendable {
     public var verificationBytesPerSecond: Int? = 32 << 20
     /// A bound on how fast a snapshot is written, so that it costs those who write meanwhile little; nil for none.
     public var snapshotWriteBytesPerSecond: Int? = 64 << 20
+    /// All files are read again, slowly, this often, in milliseconds, to find what the disk has damaged; 0 for never.
+    public var scrubPeriodMilliseconds = 86_400_000
     /// Names the format of the machine's snapshots; a snapshot of another format is refused.
     public var snapshotSchema: String
     /// How the log is kept.

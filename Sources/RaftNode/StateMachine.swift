@@ -31,6 +31,10 @@ public protocol StateMachine: AnyObject, Sendable {
     /// wrote is not the state whose hash it keeps: then the node has ``verifyState(pause:)`` look, and tries again.
     func writeSnapshot(to write: (UnsafeRawBufferPointer) throws -> Void) throws -> LogPosition
 
+    /// Looks at what is durable of the state behind `key` for some milliseconds, to find what the disk has damaged, and throws when something
+    /// is. Answers where to go on (opaque to the node), nil at the end. Background thread; the default has nothing to look at.
+    func scrub(behind key: [UInt8]?, milliseconds: Int) throws -> [UInt8]?
+
     /// Replaces the state by the one that a snapshot holds, durably, with `position` as the applied position.
     ///
     /// `read` answers up to as many bytes as asked for, nil at the end. When it throws, the old state must remain.
@@ -84,4 +88,8 @@ public struct NoRoomError: Error, Hashable, Sendable, CustomStringConvertible {
     public var description: String
 
     public init(_ description: String) { self.description = description }
+}
+
+extension StateMachine {
+    public func scrub(behind key: [UInt8]?, milliseconds: Int) throws -> [UInt8]? { nil }
 }

@@ -1,5 +1,5 @@
 package import LMDB
-internal import Raft
+package import Raft
 
 extension LogStore {
     /// Looks at every page of the log's file before LMDB, which would believe them, may open it.
@@ -17,6 +17,36 @@ extension LogStore {
         var options = ExaminationOptions(layout: .unnamed(hasIntegerKeys: true))
         options.stamp = stamp
         return options
+    }
+
+    /// Looks at pages and records behind entry `index` for some milliseconds, for checking in the background; from any thread, while the
+    /// log is written. Answers where to go on, or nil at the end.
+    package func scrub(behind index: LogIndex?, milliseconds: Int) throws(StorageError) -> LogIndex? {
+        try storing {
+            var fault: StorageError?
+            let key = index.map { index in withUnsafeBytes(of: index) { [UInt8]($0) } }
+            let slice = try environment.scrub(nil, hasIntegerKeys: true, behind: key, milliseconds: milliseconds) {
+                key,
+                value in
+                guard fault == nil else { return }
+                let index = key.loadUnaligned(as: UInt64.self)
+                do throws(StorageError) {
+                    if index == 0 {
+                        _ = try MetadataRecord(verifying: value)
+                    } else {
+                        _ = try EntryRecord(verifying: value, index: index)
+                    }
+                } catch {
+                    fault = error
+                }
+            }
+            guard slice.damages.isEmpty else {
+                throw StorageError(.corrupt, "\(Self.text(slice.damages)); \(StorageError.remedy)")
+            }
+            if let fault { throw fault }
+            guard !slice.isAtEnd, let last = slice.lastKey, last.count == 8 else { return nil }
+            return last.withUnsafeBytes { $0.loadUnaligned(as: UInt64.self) }
+        }
     }
 
     /// The first damages as one line.

@@ -59,6 +59,7 @@ struct NodeWiring: Sendable {
         }
         let metrics = MetricsRegistry()
         MetricsSystem.bootstrap(RegistryMetricsFactory(metrics))
+        if identity.rejoin != nil { try Rejoining.prepare(identity.data, logger) }
         let store = try openStore(identity.data, bounds, logger)
         let machine = KeyValueMachine(store: store) { onFailure("\($0)") }
         // The core's ticks and messages have a thread of their own; clients share the others.
@@ -118,26 +119,27 @@ struct NodeWiring: Sendable {
         var options = StoreOptions()
         options.memtableBytes = bounds.memtableBytes.bytes
         try makeDirectories(directory)
-        let state = directory + "/state"
-        do {
-            return try Store.open(directory: state, options: options)
-        } catch let error as StoreError where [.corrupt, .inconsistentDirectory].contains(error.code) {
-            logger.error("the state is damaged", metadata: ["error": "\(error)"])
-            let source: StateRecovery.Source
-            do {
-                source = try StateRecovery.source(directory: directory)
-            } catch let cause as StartError where cause.code == .damaged {
-                throw Failure(.data, "\(error)\nIt cannot be built anew: \(cause)\n\(Self.advice(directory))")
-            }
-            // Nothing is lost by this: the log has all that was not in the snapshot, and it was trimmed only below it.
-            let kept = try Store.setAside(directory: state, because: error.description)
-            let from =
-                if case .snapshot(let position) = source { "the snapshot at \(position) and the log" } else {
+        options.verification = bounds.verifyState == .start ? .start : .background
+        let start = ContinuousClock.now
+        let (store, rebuild) = try StateOpening.open(directory: directory, options: options)
+        let took = ContinuousClock.now - start
+        if took > .seconds(1) {
+            logger.info(
+                "examined the state's file",
+                metadata: ["milliseconds": "\(took / .milliseconds(1))", "option": "--verify-state"]
+            )
+        }
+        if let rebuild {
+            let source =
+                if case .snapshot(let position) = rebuild.source { "the snapshot at \(position) and the log" } else {
                     "the log"
                 }
-            logger.warning("the state is built anew", metadata: ["from": "\(from)", "damaged": "\(state)/\(kept)"])
-            return try Store.open(directory: state, options: options)
+            logger.error(
+                "the state was damaged and is built anew; nothing is lost",
+                metadata: ["damage": "\(rebuild.reason)", "from": "\(source)", "kept": "\(rebuild.setAside)"]
+            )
         }
+        return store
     }
 
     /// What to do about a directory that does not start; see `kontiki check`.
@@ -164,6 +166,7 @@ struct NodeWiring: Sendable {
         if identity.join != nil {
             options.beginning = .join(identity.joinAddresses, replacing: identity.replace)
         }
+        if identity.rejoin != nil { options.beginning = .join(identity.rejoinAddresses, replacing: identity.id) }
         let tick = BoundOptions.tickMilliseconds
         options.tickMilliseconds = tick
         options.core.electionTicks = UInt64(bounds.electionTimeout.milliseconds / tick)
@@ -174,6 +177,7 @@ struct NodeWiring: Sendable {
         options.metrics = metrics
         options.snapshotWriteBytesPerSecond =
             bounds.snapshotWriteRate.bytes == 0 ? nil : bounds.snapshotWriteRate.bytes
+        options.scrubPeriodMilliseconds = bounds.scrubPeriod.milliseconds
         options.snapshotBytesPerSecond = bounds.snapshotRate.bytes == 0 ? nil : bounds.snapshotRate.bytes
         return options
     }

@@ -1,10 +1,11 @@
 extension ServeCommand {
     /// The options that may stand in the environment, by their long names.
     private static let optionNames = [
-        "id", "addr", "listen", "http", "http-listen", "data", "join", "replace", "election-timeout", "heartbeat",
+        "id", "addr", "listen", "http", "http-listen", "data", "join", "replace", "rejoin", "election-timeout",
+        "heartbeat",
         "request-timeout", "ready-timeout", "max-value-bytes", "snapshot-log-bytes", "trailing-log-bytes",
         "memtable-bytes",
-        "snapshot-rate", "log-level", "log-format",
+        "snapshot-rate", "verify-state", "scrub-period", "log-level", "log-format",
     ]
 
     /// The command line of `serve`, completed by what the environment says of options that are not on it.

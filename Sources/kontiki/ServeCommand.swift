@@ -16,6 +16,11 @@ struct ServeCommand: AsyncParsableCommand {
             A new node in the place of a dead one, in one change of the membership:
               kontiki serve --id node4 --addr host4:9001 --http host4:8001 \\
                 --data /var/lib/kontiki --join host1:9001,host2:9001 --replace node3
+            A node whose log the disk has damaged comes back as a new server with its old name; what is left of the old data is \
+            kept in damaged-… below --data. See kontiki check. Where the data is sound, --rejoin does nothing; it comes before --join \
+            and --bootstrap:
+              kontiki serve --id node3 --addr host3:9001 --http host3:8001 \\
+                --data /var/lib/kontiki --rejoin host1:9001,host2:9001
 
             A node that comes back needs neither --bootstrap nor --join; with data in place both are ignored.
 
@@ -33,6 +38,7 @@ struct ServeCommand: AsyncParsableCommand {
     func run() async throws {
         try identity.checkBeginning()
         logging.bootstrap()
+        CrashMessage.install(directory: identity.data)
         var logger = Logger(label: "kontiki")
         logger[metadataKey: "node"] = "\(identity.id)"
         let lifecycle = ServeLifecycle(logger: logger)
@@ -96,6 +102,13 @@ struct IdentityOptions: ParsableArguments {
     )
     var join: String?
     @Option(help: ArgumentHelp("With --join: take the place of this member.", valueName: "name")) var replace: String?
+    @Option(
+        help: ArgumentHelp(
+            "If the data is damaged beyond repair: join as a new server in the place of the old one, through these members.",
+            valueName: "host:port,…"
+        )
+    )
+    var rejoin: String?
 
     func validate() throws {
         guard !id.isEmpty, id.utf8.count <= 128 else { throw ValidationError("--id must have 1 to 128 bytes.") }
@@ -106,18 +119,25 @@ struct IdentityOptions: ParsableArguments {
             _ = try HostAndPort(value, of: flag)
         }
         if bootstrap && join != nil { throw ValidationError("--bootstrap and --join exclude each other.") }
+        if rejoin != nil && rejoinAddresses.isEmpty { throw ValidationError("--rejoin names no address.") }
+        for address in rejoinAddresses { _ = try HostAndPort(address, of: "--rejoin") }
         if replace != nil && join == nil { throw ValidationError("--replace needs --join.") }
         for address in joinAddresses { _ = try HostAndPort(address, of: "--join") }
         if join != nil && joinAddresses.isEmpty { throw ValidationError("--join names no address.") }
     }
 
-    var joinAddresses: [String] {
-        (join ?? "").split(separator: ",").map { $0.trimmingCharacters(in: .whitespaces) }.filter { !$0.isEmpty }
+    var joinAddresses: [String] { Self.addresses(join) }
+    var rejoinAddresses: [String] { Self.addresses(rejoin) }
+
+    private static func addresses(_ list: String?) -> [String] {
+        (list ?? "").split(separator: ",").map { $0.trimmingCharacters(in: .whitespaces) }.filter { !$0.isEmpty }
     }
 
     /// Ends the command where nothing is there to start from, before anything is created.
     func checkBeginning() throws {
-        guard !bootstrap, join == nil, !FileManager.default.fileExists(atPath: data + "/log") else { return }
+        guard !bootstrap, join == nil, rejoin == nil, !FileManager.default.fileExists(atPath: data + "/log") else {
+            return
+        }
         throw Failure(
             .configuration,
             """
@@ -158,6 +178,25 @@ struct BoundOptions: ParsableArguments {
     @Option(help: ArgumentHelp("A bound on the writing of a snapshot per second; 0 for none.", valueName: "size"))
     var snapshotWriteRate = ByteSize(64 << 20)
 
+    @Option(
+        help: ArgumentHelp(
+            """
+            When to look at every page and record of the state's file: before the node starts (about a second a GB that the system has \
+            in memory, as long as the disk takes otherwise), or in the background while it serves: for states of many GB, where a \
+            start would take minutes. A damaged page may then be met first by a request, which ends the process.
+            """,
+            valueName: "start|background"
+        )
+    )
+    var verifyState = StateVerification.start
+    @Option(
+        help: ArgumentHelp(
+            "Read all files again this often, slowly, to find what the disk has damaged; 0s for never.",
+            valueName: "duration"
+        )
+    )
+    var scrubPeriod = Span(.seconds(86_400))
+
     /// One tick of the core, in milliseconds.
     static let tickMilliseconds = 20
 
@@ -183,6 +222,9 @@ struct BoundOptions: ParsableArguments {
         }
     }
 }
+
+/// When the state's file is examined.
+enum StateVerification: String, ExpressibleByArgument, CaseIterable { case start, background }
 
 /// What is logged, and how.
 struct LoggingOptions: ParsableArguments {

@@ -42,19 +42,23 @@ extension Backend {
         return options
     }
 
-    /// Looks at the pages of a file before LMDB may open it.
+    /// Looks at the pages of a file, and verifies its records, before LMDB may open it.
     static func examineForOpening(_ path: String, _ lock: DirectoryLock, _ options: StoreOptions) throws {
         guard try DataFile.exists(directory: path) else { return }
-        var examination = examination()
-        examination.isShallow = options.verification == .background
-        let (report, _) = try DataFile.examineForOpening(directory: path, holding: lock, examination)
-        var damages = report.damages
-        if damages.isEmpty, !examination.isShallow, report.entries.count == 2, report.entries[0] > 0,
-            report.entries[1] == 0
-        {
-            damages.append(Damage(.record, "there are items, but no record of the state that they belong to"))
+        if options.verification == .background {
+            var examination = examination()
+            examination.isShallow = true
+            let (report, _) = try DataFile.examineForOpening(directory: path, holding: lock, examination)
+            guard report.isSound else { throw StoreError.damaged(path, report.damages) }
+            return
         }
-        guard damages.isEmpty else { throw StoreError.damaged(path, damages) }
+        var findings = try examine(path: path)
+        if let correction = findings.report.correction {
+            try DataFile.apply(correction, directory: path)
+            findings = try examine(path: path)
+        }
+        // A newer version's record is no damage; the store says what to do about it.
+        guard findings.all.isEmpty || findings.isNewer else { throw StoreError.damaged(path, findings.all) }
     }
 
     /// Reads everything, and verifies each record. Nobody may have the file open.
@@ -109,6 +113,10 @@ extension Backend.Findings {
     /// What was found against what the record of the state tells.
     fileprivate mutating func compareCounts() {
         guard let record, report.isSound, corruptItems == 0 else { return }
+        if !hasRecord, keyCount > 0 {
+            damages.append(Damage(.record, "there are items, but no record of the state that they belong to"))
+            return
+        }
         if record.keyCount != keyCount || record.contentBytes != contentBytes {
             damages.append(
                 Damage(

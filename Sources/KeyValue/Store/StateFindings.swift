@@ -93,12 +93,7 @@ extension StateFindings {
             notes.append("the records prove the transaction number; the next start puts it right")
         }
         (keyCount, contentBytes, corruptItems) = (found.keyCount, found.contentBytes, found.corruptItems)
-        guard found.hasRecord else {
-            if found.report.isSound, keyCount + corruptItems > 0 {
-                damages.append("there are items, but no record of the state that they belong to")
-            }
-            return
-        }
+        guard found.hasRecord else { return }
         if found.isNewer {
             isNewer = true
         } else if let record = found.record {

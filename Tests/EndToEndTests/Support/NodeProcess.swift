@@ -242,6 +242,9 @@ final class NodeProcess: Sendable {
     @discardableResult
     func stop() async -> Ending? { await end(SIGTERM) }
 
+    /// Any signal; returns when the process is gone.
+    func end(by signal: Int32) async -> Ending? { await end(signal) }
+
     @discardableResult
     private func end(_ signal: Int32) async -> Ending? {
         guard let process = child.withLock({ $0 }) else { return nil }

@@ -1,0 +1,140 @@
+import DataDirectory
+import Foundation
+import KeyValue
+import KeyValueService
+import NIOPosix
+import RaftNode
+
+/// Makes the data directory that is damaged, and starts servers on damaged copies of it. In a process of its own: LMDB may end it.
+struct Worker {
+    private static let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+
+    /// A log with entries of all kinds, a state with small and big items after several flushes, two snapshots, and one that comes in.
+    static func makeBase(_ directory: String) async throws {
+        try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+        let live = directory + ".live"
+        try FileManager.default.createDirectory(atPath: live, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(atPath: live) }
+        let server = try await Node.start(live, isNew: true, on: group)
+        var generator = Generator(state: 1)
+        try await server.confirm()
+        for round in 0..<900 {
+            let key = Array("key/\(Int.random(in: 0..<400, using: &generator))".utf8)
+            let length = round % 60 == 59 ? 40_000 : Int.random(in: 0..<900, using: &generator)
+            let value = (0..<length).map { _ in UInt8.random(in: 0...255, using: &generator) }
+            if round % 7 == 6 {
+                try await server.execute(.delete(key: key[...]))
+            } else {
+                try await server.execute(
+                    .put(key: key[...], value: value[...], contentType: round % 5 == 0 ? "text/plain" : nil)
+                )
+            }
+            if round == 300 { try await server.execute(.deletePrefix(Array("key/1".utf8)[...])) }
+        }
+        // Let what is under way in the background come to its end, then write what stays in the log only.
+        for _ in 0..<5000 where try Self.snapshots(live).count < 2 || server.store.pendingBytes > 96 << 10 {
+            try await Task.sleep(for: .milliseconds(1))
+        }
+        try await Task.sleep(for: .milliseconds(200))
+        for number in 0..<20 {
+            try await server.execute(
+                .put(key: Array("last/\(number)".utf8)[...], value: Array("value \(number)".utf8)[...])
+            )
+        }
+        try await Task.sleep(for: .milliseconds(200))
+        // Everything acknowledged is durable, nothing is being written: what lies there now is what kill -9 leaves.
+        try Image(reading: live).write(to: directory, nil)
+        await server.stop()
+        let names = try Self.snapshots(directory)
+        if let newest = names.max() {
+            let whole = try Data(contentsOf: URL(fileURLWithPath: "\(directory)/snapshots/\(newest)"))
+            let incoming = newest.replacingOccurrences(of: ".snapshot", with: ".incoming")
+            try whole.prefix(whole.count / 2).write(to: URL(fileURLWithPath: "\(directory)/snapshots/f\(incoming)"))
+        }
+        guard names.count == 2 else { throw Node.Stopped("there are \(names.count) snapshots, not 2") }
+    }
+
+    private static func snapshots(_ directory: String) throws -> [String] {
+        try FileManager.default.contentsOfDirectory(atPath: directory + "/snapshots").filter {
+            $0.hasSuffix(".snapshot")
+        }
+    }
+
+    let image: Image
+    let scratch: String
+    let expected: Content
+    let isExamined: Bool
+
+    init(base: String, scratch: String, isExamined: Bool) async throws {
+        image = try Image(reading: base)
+        self.scratch = scratch
+        self.isExamined = isExamined
+        try image.write(to: scratch, nil)
+        let server = try await Node.start(scratch, on: Self.group)
+        try await server.confirm()
+        let first = try Content.read(server.store, expecting: [])
+        expected = first.listed
+        await server.stop()
+    }
+
+    /// What came of a damage.
+    enum Verdict {
+        /// Everything is right, and nothing was noticed.
+        case harmless
+        /// It was noticed, and everything is right: what was damaged was not needed, or was built anew.
+        case mended(String)
+        /// The server does not start, and says why.
+        case refused(String)
+        /// The server, or a read, stops, and says why.
+        case stopped(String)
+        /// A wrong answer, or a message without content.
+        case wrong(String)
+
+        var line: String {
+            switch self {
+            case .harmless: "harmless -"
+            case .mended(let text): "mended \(text)"
+            case .refused(let text): "refused \(text)"
+            case .stopped(let text): "stopped \(text)"
+            case .wrong(let text): "WRONG \(text)"
+            }
+        }
+    }
+
+    func play(_ damage: Damaging) async throws -> Verdict {
+        try image.write(to: scratch, damage)
+        var noticed: String?
+        if isExamined {
+            let report = try DataDirectory.examine(scratch)
+            if !report.isSound {
+                noticed =
+                    report.parts.flatMap { part in part.damages.map { "\(part.name): \($0)" } }.first ?? "(no message)"
+            }
+        }
+        let server: Node
+        do {
+            server = try await Node.start(scratch, isExamined: isExamined, on: Self.group)
+        } catch {
+            return .refused("\(error)")
+        }
+        if let rebuild = server.rebuild { noticed = noticed ?? rebuild.reason }
+        let verdict: Verdict
+        do {
+            try await server.confirm()
+            let (listed, asked) = try Content.read(server.store, expecting: expected.items.keys)
+            if listed == expected, asked == expected {
+                try await server.execute(.put(key: Array("after".utf8)[...], value: [1]))
+                verdict = noticed.map { .mended($0) } ?? .harmless
+            } else {
+                verdict = .wrong(
+                    "listed \(listed.items.count) of \(expected.items.count) keys, revision \(listed.revision) of "
+                        + "\(expected.revision); noticed: \(noticed ?? "nothing")"
+                )
+            }
+        } catch {
+            verdict = .stopped("\(error)")
+        }
+        await server.stop()
+        return verdict
+    }
+}
