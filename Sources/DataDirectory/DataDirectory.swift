@@ -24,7 +24,12 @@ package enum DataDirectory {
                 progress?("snapshots", $0, 0)
             }
             var report = DirectoryReport(directory: directory, log, state, snapshots)
-            let known: Set = ["log", "state", "snapshots"]
+            if names.contains("quarantine"),
+                let bytes = try DurableFile.read("quarantine", in: directory)
+            {
+                report.addQuarantine(String(decoding: bytes, as: UTF8.self), log)
+            }
+            let known: Set = ["log", "state", "snapshots", "quarantine"]
             report.leftovers += names.filter { !known.contains($0) }
             return report
         }

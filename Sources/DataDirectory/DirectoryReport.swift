@@ -171,6 +171,16 @@ package struct DirectoryReport: Sendable {
         }
     }
 
+    /// The node found its state to differ from that of the others, and wrote down what was seen.
+    mutating func addQuarantine(_ text: String, _ log: LogFindings) {
+        let reason = text.split(separator: "\n").first { $0.hasPrefix("reason: ") }?.dropFirst(8) ?? "its state is wrong"
+        parts[1].verdict = .damaged
+        parts[1].damages.insert("in quarantine: \(reason)", at: 0)
+        guard remedy != .upgrade else { return }
+        let isMember = (log.base?.configuration.voters.count ?? 2) > 1
+        lead(isMember, "The state is not the one of the other servers, whatever its checksums say.")
+    }
+
     private mutating func lead(_ isMember: Bool, _ what: String) {
         remedy = isMember ? .rejoin : .salvage
         advice = [what]

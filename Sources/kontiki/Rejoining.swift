@@ -29,7 +29,7 @@ enum Rejoining {
             let files = FileManager.default
             try files.createDirectory(atPath: kept, withIntermediateDirectories: false)
             // The log goes first: without it the directory is that of a new server, whatever else was moved by then.
-            for name in ["log", "state", "snapshots"] where files.fileExists(atPath: "\(directory)/\(name)") {
+            for name in ["log", "state", "snapshots", "quarantine"] where files.fileExists(atPath: "\(directory)/\(name)") {
                 try files.moveItem(atPath: "\(directory)/\(name)", toPath: "\(kept)/\(name)")
                 try synchronize(directory)
             }

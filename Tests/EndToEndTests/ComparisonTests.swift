@@ -19,7 +19,8 @@ extension EndToEndTests {
                 let other = cluster.others(than: leader)[1]
                 #expect(await victim.stop() == .exited(0))
                 try tamper(victim, "same/7")
-                try victim.start()
+                // The examination at start would build the state anew.
+                try victim.start("--verify-state", "background")
                 try await eventually("the quarantine") {
                     try await ask(victim, "GET", "/readyz").contains("--rejoin")
                 }
@@ -30,7 +31,8 @@ extension EndToEndTests {
                 }
                 // A restart does not clear it, and when the leader is gone the third one leads.
                 await victim.crash()
-                try victim.start()
+                // The examination at start would build the state anew.
+                try victim.start("--verify-state", "background")
                 try await eventually("it is back") { await victim.status()?.leader != nil }
                 try await expectQuarantined(victim)
                 await leader.crash()

@@ -124,12 +124,14 @@ import Testing
             try store.close()
             #expect(code { _ = try Store.open(directory: path, options: StoreFixture.options) } == .corrupt)
 
-            let direct = try Backend(path: path + "/state.1", options: StoreFixture.options)
+            var unexamined = StoreFixture.options
+            unexamined.verification = .testOnlyNone
+            let direct = try Backend(path: path + "/state.1", options: unexamined)
             try direct.testOnlyPutStateRecord(record.encode(schema: StateRecord.schema + 1))
             try direct.close()
             #expect(code { _ = try Store.open(directory: path, options: StoreFixture.options) } == .newerFormat)
 
-            let again = try Backend(path: path + "/state.1", options: StoreFixture.options)
+            let again = try Backend(path: path + "/state.1", options: unexamined)
             try again.testOnlyPutStateRecord(record.encode())
             try again.close()
             #expect(try Store.open(directory: path, options: StoreFixture.options).mark == record.mark)
