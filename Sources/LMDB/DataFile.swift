@@ -9,6 +9,8 @@ package final class DataFile: Sendable {
     private static let magic: UInt32 = 0xbeef_c0de
     private static let version: UInt32 = 1
     private static let integerKeys: UInt16 = 8
+    /// MDB_NOSUBDIR.
+    private static let ownFileName: UInt16 = 0x4000
 
     let path: String
     let size: UInt64
@@ -140,7 +142,10 @@ package final class DataFile: Sendable {
         guard (512...32_768).contains(meta.pageSize), isPowerOfTwo else {
             throw Damage(.meta, page: number, "it tells pages of \(meta.pageSize) bytes")
         }
-        guard meta.free.flags == Self.integerKeys else { throw Damage(.meta, page: number, "its flags are wrong") }
+        // A file that was made under another name than LMDB's own keeps a mark of it, which means nothing.
+        guard meta.free.flags & ~Self.ownFileName == Self.integerKeys else {
+            throw Damage(.meta, page: number, "its flags are wrong")
+        }
         guard meta.lastPage >= 1, meta.lastPage < UInt64(1) << 47 else {
             throw Damage(.meta, page: number, "it tells \(meta.lastPage) as the last page")
         }
