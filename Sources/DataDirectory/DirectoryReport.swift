@@ -173,7 +173,8 @@ package struct DirectoryReport: Sendable {
 
     /// The node found its state to differ from that of the others, and wrote down what was seen.
     mutating func addQuarantine(_ text: String, _ log: LogFindings) {
-        let reason = text.split(separator: "\n").first { $0.hasPrefix("reason: ") }?.dropFirst(8) ?? "its state is wrong"
+        let reason =
+            text.split(separator: "\n").first { $0.hasPrefix("reason: ") }?.dropFirst(8) ?? "its state is wrong"
         parts[1].verdict = .damaged
         parts[1].damages.insert("in quarantine: \(reason)", at: 0)
         guard remedy != .upgrade else { return }

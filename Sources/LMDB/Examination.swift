@@ -167,7 +167,7 @@ extension DataFile {
             )
         }
         let isFresh = newest.meta.transactionID == 0
-        if !isFresh, newest.meta.transactionID != other.transactionID + 1, damages.isEmpty {
+        if !isFresh, newest.meta.transactionID != other.transactionID &+ 1, damages.isEmpty {
             damages.append(
                 Damage(
                     .transactionNumber,

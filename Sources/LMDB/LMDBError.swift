@@ -68,6 +68,9 @@ public struct LMDBError: Error, Hashable, Sendable, CustomStringConvertible {
     /// writes all of its pages anew, may be tried when there is room.
     public var isLackOfRoom: Bool { isMapFull || isDiskFull }
 
+    /// The disk failed to give back a part of a file.
+    package var isUnreadable: Bool { code.rawValue == EIO && operation == "pread" }
+
     public var isNotFound: Bool { code == .notFound }
 
     public var isInUse: Bool { code == .inUse }

@@ -21,6 +21,9 @@ package struct NodeRecovery {
         machine: Machine,
         logger: Logger
     ) throws -> NodeRecovery {
+        if machine.durablePosition.index > 0, try !LogStore.exists(directory: options.directory + "/log") {
+            throw StorageError.lostLog(options.directory)
+        }
         let opened = try NodeDirectory.open(options, logger: logger)
         do {
             try opened.reconcile(machine, schema: options.snapshotSchema, logger: logger)

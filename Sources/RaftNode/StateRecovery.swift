@@ -13,10 +13,14 @@ public enum StateRecovery {
 
     /// What the node that uses `directory` would build its state from, if it had none.
     ///
-    /// Everything is examined. Throws ``StartError`` when the log is damaged, or when no sound snapshot reaches it.
-    public static func source(directory: String) throws -> Source {
+    /// Everything is examined. Throws ``StartError`` when the log is damaged, or when no sound snapshot reaches it; also when there is no
+    /// log although there was a state, which `hadState` tells.
+    public static func source(directory: String, hadState: Bool) throws -> Source {
         do throws(StorageError) {
-            guard try LogStore.exists(directory: directory + "/log") else { return .log }
+            guard try LogStore.exists(directory: directory + "/log") else {
+                guard !hadState else { throw .lostLog(directory) }
+                return .log
+            }
             let (store, recovered) = try LogStore.open(directory: directory + "/log")
             try store.close()
             if recovered.base.position.index == 0 { return .log }
@@ -77,6 +81,17 @@ extension NodeDirectory {
             the state must be loaded from a snapshot, because the log begins behind \(base), and no sound one is left. Look at \
             'kontiki check'; in a cluster, let this server rejoin as a new one.
             """
+        )
+    }
+}
+
+extension StorageError {
+    /// A state without the log that it was made from: whoever began anew there would forget what was acknowledged.
+    static func lostLog(_ directory: String) -> StorageError {
+        StorageError(
+            .corrupt,
+            "\(directory) holds a state, but its log is gone: it was removed, or the disk lost it. Put it back; or move everything "
+                + "out of the directory, and let the server join as a new one"
         )
     }
 }

@@ -46,7 +46,7 @@ extension SnapshotStore {
                 }
                 guard finding.kind == .snapshot else { return finding }
                 do {
-                    let reader = try SnapshotReader(file: file)
+                    let reader = try storing { try SnapshotReader(file: file) }
                     finding.header = reader.header
                     guard name == reader.descriptor.fileName + suffix else {
                         throw StorageError(.corrupt, "it holds another snapshot than its name says")

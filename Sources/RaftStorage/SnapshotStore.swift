@@ -63,7 +63,7 @@ package final class SnapshotStore: Sendable {
             var (snapshots, damaged): ([SnapshotDescriptor], [(String, StorageError)]) = ([], [])
             for name in try File.names(in: directory) where name.hasSuffix(Self.suffix) {
                 do {
-                    let reader = try SnapshotReader(file: File.read(directory + "/" + name))
+                    let reader = try storing { try SnapshotReader(file: File.read(directory + "/" + name)) }
                     guard name == reader.descriptor.fileName + Self.suffix else {
                         throw StorageError(.corrupt, "\(directory)/\(name) holds another snapshot than its name says")
                     }

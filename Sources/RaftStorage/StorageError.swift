@@ -61,6 +61,8 @@ public struct StorageError: Error, Hashable, Sendable, CustomStringConvertible {
             self.init(.failed, "\(error); start again, nothing that was acknowledged is lost")
         } else if error.code == .invalid || error.code == .truncatedFile {
             self.init(.corrupt, "\(error); \(Self.remedy)")
+        } else if error.isUnreadable {
+            self.init(.corrupt, "\(error): the disk does not give back what it holds")
         } else {
             self.init(.failed, "\(error)")
         }

@@ -28,8 +28,9 @@ enum Rejoining {
         do {
             let files = FileManager.default
             try files.createDirectory(atPath: kept, withIntermediateDirectories: false)
-            // The log goes first: without it the directory is that of a new server, whatever else was moved by then.
-            for name in ["log", "state", "snapshots", "quarantine"] where files.fileExists(atPath: "\(directory)/\(name)") {
+            // The log goes last: as long as it is there, a crash in between is a damaged server still, and the next start goes on with it.
+            for name in ["state", "snapshots", "quarantine", "log"]
+            where files.fileExists(atPath: "\(directory)/\(name)") {
                 try files.moveItem(atPath: "\(directory)/\(name)", toPath: "\(kept)/\(name)")
                 try synchronize(directory)
             }

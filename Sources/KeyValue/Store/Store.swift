@@ -1,3 +1,4 @@
+internal import Glibc
 internal import LMDB
 
 /// The replicated key-value state: a memtable over an LMDB environment.
@@ -34,6 +35,11 @@ public final class Store: Sendable {
         let directory = StateDirectory(path: path)
         let backend = try directory.openCurrent(options)
         return try Store(directory: directory, options: options, backend: backend)
+    }
+
+    /// Whether `directory` holds a state, sound or not: what a first start has not come to has left none.
+    public static func exists(directory path: String) -> Bool {
+        access(path + "/" + StateDirectory.pointerName, F_OK) == 0
     }
 
     /// Closes the files and gives the directory free, without a flush: what was not flushed is applied again from the log.
