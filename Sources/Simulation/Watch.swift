@@ -6,6 +6,8 @@ struct Watch: Sendable {
     /// When a voter last answered this leader well, by its identity.
     private var answered: [ServerID: UInt64] = [:]  // looked up only
     private var leadsSince: UInt64 = 0
+    /// When this leader was last the only voter, who leads whatever happens: there is nobody to give way to.
+    private var aloneAt: UInt64 = 0
     private var configurationIndex: LogIndex = 0
     /// The leader that was heard of last, its term, and when.
     private var leader: (term: Term, tick: UInt64)?
@@ -44,12 +46,11 @@ struct Watch: Sendable {
             leadsSince = driver.ticks
         }
         let patience = 2 * core.options.electionTicks + 2
-        // Who is the only voter has nobody to give way to.
-        let isOnlyVoter = core.configuration.voters == [core.id] && !core.configuration.isJoint
-        if let barredSince, !isOnlyVoter, driver.ticks - barredSince > patience {
+        if core.configuration.voters == [core.id], !core.configuration.isJoint { aloneAt = driver.ticks }
+        if let barredSince, driver.ticks - max(barredSince, aloneAt) > patience {
             throw Broken("server \(server.id.rawValue) leads though it may not for \(driver.ticks - barredSince) ticks")
         }
-        if let syncSince, !isOnlyVoter, driver.ticks - syncSince > patience {
+        if let syncSince, driver.ticks - max(syncSince, aloneAt) > patience {
             throw Broken(
                 "server \(server.id.rawValue) leads while its disk has not answered for \(driver.ticks - syncSince) ticks (R19)"
             )
