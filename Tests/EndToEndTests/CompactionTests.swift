@@ -111,7 +111,10 @@ extension EndToEndTests {
                 ["member", "remove", node.name, "--endpoint", try await cluster.leader().endpoint]
             )
             #expect(result.ending == .exited(0), "\(result.output)")
-            #expect(try await cluster.client.members().map(\.id).contains(node.name) == false)
+            // The client asks any node, which answers with what it knows.
+            try await eventually("the others know that \(node.name) is gone") {
+                try await cluster.client.members().map(\.id).contains(node.name) == false
+            }
             let leader = try await cluster.leader()
             let term = try await leader.client.status().term
             // Longer than several election timeouts, told by the writes that succeed meanwhile.
