@@ -304,13 +304,14 @@ extension Engine {
             await task?.value
         }
         let committer = (try? await loop.submit { [self] in self.committer }.get()) ?? nil
-        let isSound = (try? await loop.submit { [self] in !hasFailed }.get()) ?? false
         await blocking { [self] in
             verifier.shutdown()
             background.shutdown()
             committer?.shutdown()
             reader.shutdown()
             streams.shutdown()
+            // What failed on these threads at the very end is heard first.
+            let isSound = (try? loop.submit { [self] in !hasFailed }.wait()) ?? false
             if isSound { flushAtLast() }
             try? store.close()
         }

@@ -197,8 +197,14 @@ struct NodeDirectory {
 
     private static func synchronize(_ directory: String) throws {
         let descriptor = Glibc.open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-        // One that may not be read holds nothing that this user made.
-        guard descriptor >= 0 else { return }
+        guard descriptor >= 0 else {
+            // One that may not be read holds nothing that this user made.
+            if errno == EACCES || errno == EPERM { return }
+            throw StartError(
+                .failed,
+                "the directory \(directory) cannot be opened: \(String(cString: strerror(errno)))"
+            )
+        }
         defer { Glibc.close(descriptor) }
         // A file system that is only read cannot, and need not.
         guard fsync(descriptor) == 0 || errno == EROFS || errno == EINVAL else {

@@ -55,7 +55,7 @@ extension SnapshotStore {
                         done += UInt64(piece.count)
                         progress?(done)
                     }
-                } catch let error as StorageError {
+                } catch let error as StorageError where error.code != .failed {
                     finding.damage = error.message
                 }
                 return finding

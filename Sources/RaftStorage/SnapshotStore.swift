@@ -68,7 +68,7 @@ package final class SnapshotStore: Sendable {
                         throw StorageError(.corrupt, "\(directory)/\(name) holds another snapshot than its name says")
                     }
                     snapshots.append(reader.descriptor)
-                } catch let error as StorageError {
+                } catch let error as StorageError where error.code != .failed {
                     damaged.append((name, error))
                 }
             }
