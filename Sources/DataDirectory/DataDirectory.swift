@@ -63,23 +63,18 @@ package enum DataDirectory {
     }
 
     private static func requireData(_ directory: String) throws(ExaminationError) -> [String] {
-        guard let stream = opendir(directory) else {
-            throw ExaminationError("\(directory) cannot be read: \(String(cString: strerror(errno)))")
-        }
-        defer { closedir(stream) }
-        var names: [String] = []
-        while let entry = readdir(stream) {
-            let name = withUnsafeBytes(of: &entry.pointee.d_name) { bytes in
-                String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
-            }
-            if name != "." && name != ".." { names.append(name) }
+        let names: [String]
+        do throws(LMDBError) {
+            names = try fileNames(in: directory)
+        } catch {
+            throw ExaminationError("\(directory) cannot be read: \(String(cString: strerror(error.code.rawValue)))")
         }
         guard names.contains("log") || names.contains("state") else {
             throw ExaminationError(
                 "\(directory) holds no data of a node; name the directory that --data of kontiki serve names"
             )
         }
-        return names.sorted()
+        return names
     }
 
     private static func translating<Result>(_ body: () throws -> Result) throws(ExaminationError) -> Result {

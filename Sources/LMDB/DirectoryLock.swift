@@ -65,6 +65,20 @@ package func synchronizeDirectory(_ path: String) throws(LMDBError) {
     guard fsync(descriptor) == 0 else { throw .system(errno, "fsync of the directory", path: path) }
 }
 
+/// The names in a directory, sorted.
+package func fileNames(in directory: String) throws(LMDBError) -> [String] {
+    guard let stream = opendir(directory) else { throw .system(errno, "opendir", path: directory) }
+    defer { closedir(stream) }
+    var names: [String] = []
+    while let entry = readdir(stream) {
+        let name = withUnsafeBytes(of: &entry.pointee.d_name) { bytes in
+            String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
+        }
+        if name != "." && name != ".." { names.append(name) }
+    }
+    return names.sorted()
+}
+
 /// Creates a directory (not its parents) unless it is there, and makes its name durable.
 package func makeDirectory(_ path: String) throws(LMDBError) {
     if mkdir(path, 0o700) == 0 {

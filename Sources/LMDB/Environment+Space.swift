@@ -134,13 +134,8 @@ extension Environment {
     /// To be called only when a commit failed for lack of room, whose pages will all be written anew.
     func takeReportedErrors() {
         var data = stat()
-        guard let descriptor = dataDescriptor, fstat(descriptor, &data) == 0, let folder = opendir("/proc/self/fd")
-        else { return }
-        defer { closedir(folder) }
-        while let entry = readdir(folder) {
-            let name = withUnsafePointer(to: &entry.pointee.d_name) { pointer in
-                pointer.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
-            }
+        guard let descriptor = dataDescriptor, fstat(descriptor, &data) == 0 else { return }
+        for name in (try? fileNames(in: "/proc/self/fd")) ?? [] {
             var other = stat()
             guard let number = Int32(name), number != descriptor, fstat(number, &other) == 0,
                 other.st_ino == data.st_ino, other.st_dev == data.st_dev

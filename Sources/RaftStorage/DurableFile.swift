@@ -23,7 +23,7 @@ package enum DurableFile {
     /// What is in the file, up to ``maximumBytes``; nil when there is none.
     package static func read(_ name: String, in directory: String) throws(StorageError) -> [UInt8]? {
         do throws(LMDBError) {
-            guard try File.names(in: directory).contains(name) else { return nil }
+            guard try fileNames(in: directory).contains(name) else { return nil }
             return try File.read("\(directory)/\(name)").read(maximumBytes, at: 0)
         } catch {
             throw StorageError(error)

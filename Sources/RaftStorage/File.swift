@@ -110,18 +110,4 @@ final class File: Sendable {
     static func remove(_ path: String) throws(LMDBError) {
         guard unlink(path) == 0 || errno == ENOENT else { throw .system(errno, "unlink", path: path) }
     }
-
-    /// The names in a directory, sorted.
-    static func names(in directory: String) throws(LMDBError) -> [String] {
-        guard let stream = opendir(directory) else { throw .system(errno, "opendir", path: directory) }
-        defer { closedir(stream) }
-        var names: [String] = []
-        while let entry = readdir(stream) {
-            let name = withUnsafeBytes(of: &entry.pointee.d_name) { bytes in
-                String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
-            }
-            if name != "." && name != ".." { names.append(name) }
-        }
-        return names.sorted()
-    }
 }

@@ -1,3 +1,4 @@
+internal import LMDB
 internal import Raft
 
 /// One file in the directory of snapshots, read to its end.
@@ -32,7 +33,7 @@ extension SnapshotStore {
         try storing {
             guard File.exists(directory) else { return [] }
             var done: UInt64 = 0
-            return try File.names(in: directory).compactMap { name in
+            return try fileNames(in: directory).compactMap { name in
                 let file = try File.read(directory + "/" + name)
                 var finding = SnapshotFinding(name: name, kind: .snapshot, size: try file.size())
                 if name.hasSuffix(temporarySuffix) {
@@ -75,7 +76,7 @@ extension SnapshotStore {
 
     private func setAside(fileName name: String) throws(StorageError) -> String {
         try storing {
-            for old in try File.names(in: directory) where old.hasSuffix(Self.setAsideSuffix) {
+            for old in try fileNames(in: directory) where old.hasSuffix(Self.setAsideSuffix) {
                 try File.remove(directory + "/" + old)
             }
             try File.rename("\(directory)/\(name)", to: "\(directory)/\(name)\(Self.setAsideSuffix)")

@@ -32,7 +32,7 @@ package final class SnapshotStore: Sendable {
         self.writeBytesPerSecond = writeBytesPerSecond
         try storing {
             try makeDirectory(directory)
-            for name in try File.names(in: directory) where name.hasSuffix(Self.temporarySuffix) {
+            for name in try fileNames(in: directory) where name.hasSuffix(Self.temporarySuffix) {
                 try File.remove(directory + "/" + name)
             }
         }
@@ -61,7 +61,7 @@ package final class SnapshotStore: Sendable {
     ) {
         try storing {
             var (snapshots, damaged): ([SnapshotDescriptor], [(String, StorageError)]) = ([], [])
-            for name in try File.names(in: directory) where name.hasSuffix(Self.suffix) {
+            for name in try fileNames(in: directory) where name.hasSuffix(Self.suffix) {
                 do {
                     let reader = try storing { try SnapshotReader(file: File.read(directory + "/" + name)) }
                     guard name == reader.descriptor.fileName + Self.suffix else {
@@ -103,7 +103,7 @@ package final class SnapshotStore: Sendable {
     ) throws(StorageError) -> IncomingSnapshot {
         let name = descriptor.fileName + Self.incomingSuffix
         return try storing {
-            for other in try File.names(in: directory) where other.hasSuffix(Self.incomingSuffix) && other != name {
+            for other in try fileNames(in: directory) where other.hasSuffix(Self.incomingSuffix) && other != name {
                 try File.remove(directory + "/" + other)
             }
             return try IncomingSnapshot(

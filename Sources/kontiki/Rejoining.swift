@@ -1,5 +1,6 @@
 import DataDirectory
 import Foundation
+import LMDB
 import Logging
 
 /// What `--rejoin` does before a node starts: it makes room for a new server where the data of the old one is beyond repair.
@@ -32,8 +33,10 @@ enum Rejoining {
             for name in ["state", "snapshots", "quarantine", "log"]
             where files.fileExists(atPath: "\(directory)/\(name)") {
                 try files.moveItem(atPath: "\(directory)/\(name)", toPath: "\(kept)/\(name)")
-                try synchronize(directory)
+                try synchronizeDirectory(directory)
             }
+        } catch let error as LMDBError {
+            throw Failure(.io, "--rejoin: the damaged data cannot be moved to \(kept): \(error)")
         } catch {
             throw Failure(.io, "--rejoin: the damaged data cannot be moved to \(kept): \(error.localizedDescription)")
         }
@@ -41,12 +44,5 @@ enum Rejoining {
             "the damaged data was moved aside; this node joins as a new server in the place of the old one",
             metadata: ["kept": "\(kept)"]
         )
-    }
-
-    private static func synchronize(_ directory: String) throws {
-        let descriptor = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-        guard descriptor >= 0 else { throw Failure(.io, "\(directory) cannot be opened") }
-        defer { close(descriptor) }
-        guard fsync(descriptor) == 0 else { throw Failure(.io, "\(directory) cannot be flushed") }
     }
 }

@@ -25,27 +25,10 @@ extension EndToEndTests {
         func leader() async throws {
             let recorder = HistoryRecorder(keys: 5)
             try await Cluster.run(areDisksSwitched: true, options: ["--request-timeout", "1s"]) { cluster in
-                let clients = try cluster.nodes.map { node in
-                    var options = KontikiClient.Options()
-                    options.totalTimeout = .zero
-                    options.attemptTimeout = .milliseconds(1_200)
-                    return try KontikiClient(endpoints: [node.endpoint], options: options)
-                }
-                try await withThrowingTaskGroup { group in
-                    for process in 0..<6 {
-                        let client = clients[process % clients.count]
-                        group.addTask { await recorder.run(process: process, client, seed: UInt64(process)) }
-                    }
-                    defer { recorder.stop() }
+                try await recorder.record(cluster, seeds: Array(0..<6)) {
                     for round in 1...2 {
                         try await self.hangLeader(cluster, recorder, round)
                     }
-                    recorder.stop()
-                    try await group.waitForAll()
-                }
-                for (index, client) in clients.enumerated() {
-                    await recorder.readAll(process: 100 + index, client)
-                    await client.shutdown()
                 }
             }
             let text = recorder.events.map(\.line).joined()
@@ -55,7 +38,7 @@ extension EndToEndTests {
         }
 
         private func hangLeader(_ cluster: Cluster, _ recorder: HistoryRecorder, _ round: Int) async throws {
-            try await moreAnswers(100, recorder)
+            try await recorder.moreAnswers(100)
             let leader = try await cluster.leader()
             let others = cluster.others(than: leader)
             try leader.disk?.blockSyncs(true)
@@ -63,7 +46,7 @@ extension EndToEndTests {
             let next = try await cluster.leader(among: others)
             report("hanging disks: round \(round), another node leads after \(ContinuousClock.now - began)")
             #expect(ContinuousClock.now - began < .seconds(8))
-            try await moreAnswers(100, recorder)
+            try await recorder.moreAnswers(100)
             try await eventually("the node that hangs follows") {
                 let status = await leader.status()
                 return status?.role == "follower" && status?.leader?.id == next.name
@@ -74,14 +57,7 @@ extension EndToEndTests {
                 try? await cluster.leader().client.transferLeadership(to: leader.name)
                 return await leader.status()?.role == "leader"
             }
-            try await moreAnswers(50, recorder)
-        }
-
-        private func moreAnswers(_ count: Int, _ recorder: HistoryRecorder) async throws {
-            let before = recorder.count(.ok)
-            try await eventually("\(count) more requests are answered", within: .seconds(60)) {
-                recorder.count(.ok) > before + count
-            }
+            try await recorder.moreAnswers(50)
         }
 
         @Test("Syncs that are slow, but faster than an election, change no leader")

@@ -30,33 +30,19 @@ extension EndToEndTests {
             _ seed: UInt64
         ) async throws {
             var random = SeededGenerator(seed: seed)
-            var options = KontikiClient.Options()
-            options.totalTimeout = .zero
-            options.attemptTimeout = .milliseconds(1200)
-            let clients = try cluster.nodes.map { try KontikiClient(endpoints: [$0.endpoint], options: options) }
-            try await withThrowingTaskGroup { group in
-                for process in 0..<9 {
-                    let (client, seed) = (clients[process % clients.count], random.next())
-                    group.addTask { await recorder.run(process: process, client, seed: seed) }
-                }
-                defer { recorder.stop() }
+            let seeds = (0..<9).map { _ in random.next() }
+            try await recorder.record(cluster, seeds: seeds) {
                 // Each fault once, then as chance will have it.
                 let faults = Fault.allCases.shuffled(using: &random)
                 for round in 1...rounds {
-                    try await moreAnswers(150, recorder)
+                    try await recorder.moreAnswers(150)
                     let fault =
                         round <= faults.count
                         ? faults[round - 1] : faults[Int.random(in: faults.indices, using: &random)]
                     try await inflict(fault, on: cluster, recorder, &random)
                     report("history: round \(round), \(fault.rawValue), \(recorder.count(.ok)) answers")
                 }
-                try await moreAnswers(150, recorder)
-                recorder.stop()
-                try await group.waitForAll()
-            }
-            for (index, client) in clients.enumerated() {
-                await recorder.readAll(process: 100 + index, client)
-                await client.shutdown()
+                try await recorder.moreAnswers(150)
             }
         }
 
@@ -79,7 +65,7 @@ extension EndToEndTests {
             switch fault {
             case .killLeader:
                 await leader.crash()
-                try await moreAnswers(100, recorder)
+                try await recorder.moreAnswers(100)
                 try leader.start()
             case .killTwo:
                 await leader.crash()
@@ -93,23 +79,16 @@ extension EndToEndTests {
                 // Its clients time out; the others elect one among them, which the paused one does not learn before it
                 // goes on.
                 _ = try await cluster.leader(among: others)
-                try await moreAnswers(100, recorder)
+                try await recorder.moreAnswers(100)
             case .pauseFollower:
                 others[0].pause()
                 defer { others[0].resume() }
                 try? await leader.client.transferLeadership(to: others[1].name)
-                try await moreAnswers(100, recorder)
+                try await recorder.moreAnswers(100)
             case .transfer:
                 try? await leader.client.transferLeadership(to: others[0].name)
             }
             try await cluster.allReady()
-        }
-
-        private func moreAnswers(_ count: Int, _ recorder: HistoryRecorder) async throws {
-            let before = recorder.count(.ok)
-            try await eventually("\(count) more requests are answered", within: .seconds(60)) {
-                recorder.count(.ok) > before + count
-            }
         }
 
         private func check(_ events: [HistoryEvent], _ seed: UInt64) async throws {

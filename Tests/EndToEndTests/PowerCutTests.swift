@@ -59,30 +59,16 @@ extension EndToEndTests {
                 for node in cluster.nodes { PoweredNode(node).record() }
             }
             try await Cluster.run(options: Self.options, prepare: prepare) { cluster in
-                var options = KontikiClient.Options()
-                options.totalTimeout = .zero
-                options.attemptTimeout = .milliseconds(1200)
-                let clients = try cluster.nodes.map { try KontikiClient(endpoints: [$0.endpoint], options: options) }
-                try await withThrowingTaskGroup { group in
-                    for process in 0..<9 {
-                        let (client, seed) = (clients[process % clients.count], random.next())
-                        group.addTask { await recorder.run(process: process, client, seed: seed) }
-                    }
-                    defer { recorder.stop() }
+                let seeds = (0..<9).map { _ in random.next() }
+                try await recorder.record(cluster, seeds: seeds) {
                     for round in 1...rounds {
-                        try await moreAnswers(forgettingSyncs ? 300 : 100, recorder)
+                        try await recorder.moreAnswers(forgettingSyncs ? 300 : 100)
                         try await Task.sleep(for: .milliseconds(Int.random(in: 0...600, using: &random)))
                         try await cut(cluster, &random, forgettingSyncs: forgettingSyncs)
                         try await cluster.allReady()
                         report("power cuts: round \(round), \(recorder.count(.ok)) answers")
                     }
-                    try await moreAnswers(100, recorder)
-                    recorder.stop()
-                    try await group.waitForAll()
-                }
-                for (index, client) in clients.enumerated() {
-                    await recorder.readAll(process: 100 + index, client)
-                    await client.shutdown()
+                    try await recorder.moreAnswers(100)
                 }
             }
         }
@@ -98,12 +84,6 @@ extension EndToEndTests {
             for node in cluster.nodes { try node.start() }
         }
 
-        private func moreAnswers(_ count: Int, _ recorder: HistoryRecorder) async throws {
-            let before = recorder.count(.ok)
-            try await eventually("\(count) more requests are answered", within: .seconds(60)) {
-                recorder.count(.ok) > before + count
-            }
-        }
     }
 }
 

@@ -1,4 +1,5 @@
 internal import Glibc
+internal import LMDB
 
 /// The disk below one directory in the course of a trace: what is durable, and what is not yet.
 ///

@@ -1,23 +1,11 @@
 internal import Glibc
+internal import LMDB
 
 /// A call on a file that failed.
 package struct FileFailure: Error, CustomStringConvertible {
     package let description: String
 
     init(_ call: String, _ path: String) { description = "\(call) of \(path): \(String(cString: strerror(errno)))" }
-}
-
-func fileNames(in directory: String) throws -> [String] {
-    guard let stream = opendir(directory) else { throw FileFailure("opendir", directory) }
-    defer { closedir(stream) }
-    var names: [String] = []
-    while let entry = readdir(stream) {
-        let name = withUnsafePointer(to: &entry.pointee.d_name) { pointer in
-            pointer.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
-        }
-        if name != "." && name != ".." { names.append(name) }
-    }
-    return names.sorted()
 }
 
 func isDirectory(_ path: String) -> Bool {

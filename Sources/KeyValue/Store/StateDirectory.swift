@@ -135,16 +135,11 @@ struct StateDirectory: Sendable {
     }
 
     private func names(in directory: String) throws -> [String] {
-        guard let stream = opendir(directory) else { throw StoreError.system(errno, "opendir", path: directory) }
-        defer { closedir(stream) }
-        var names: [String] = []
-        while let entry = readdir(stream) {
-            let name = withUnsafePointer(to: &entry.pointee.d_name) { pointer in
-                pointer.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
-            }
-            if name != "." && name != ".." { names.append(name) }
+        do throws(LMDBError) {
+            return try fileNames(in: directory)
+        } catch {
+            throw StoreError.system(error.code.rawValue, error.operation, path: directory)
         }
-        return names
     }
 
     /// Removes a generation with its files. Readers that still have it open keep reading.

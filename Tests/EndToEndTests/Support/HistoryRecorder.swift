@@ -129,3 +129,36 @@ final class HistoryRecorder: Sendable {
         }
     }
 }
+
+extension HistoryRecorder {
+    /// Has a process for each seed ask the nodes, always the same one and only once, while `body` goes on; at last every key is read at
+    /// every node.
+    func record(_ cluster: Cluster, seeds: [UInt64], while body: () async throws -> Void) async throws {
+        var options = KontikiClient.Options()
+        options.totalTimeout = .zero
+        options.attemptTimeout = .milliseconds(1200)
+        let clients = try cluster.nodes.map { try KontikiClient(endpoints: [$0.endpoint], options: options) }
+        try await withThrowingTaskGroup { group in
+            for (process, seed) in seeds.enumerated() {
+                let client = clients[process % clients.count]
+                group.addTask { await self.run(process: process, client, seed: seed) }
+            }
+            defer { stop() }
+            try await body()
+            stop()
+            try await group.waitForAll()
+        }
+        for (index, client) in clients.enumerated() {
+            await readAll(process: 100 + index, client)
+            await client.shutdown()
+        }
+    }
+
+    /// Waits until so many more requests are answered.
+    func moreAnswers(_ count: Int) async throws {
+        let before = self.count(.ok)
+        try await eventually("\(count) more requests are answered", within: .seconds(60)) {
+            self.count(.ok) > before + count
+        }
+    }
+}
