@@ -19,6 +19,8 @@ extension Store {
         var outcomes: [Outcome?] = []
         outcomes.reserveCapacity(entries.count)
         var next = entries.startIndex
+        let before = mark.revision
+        defer { didApply(from: before) }
         while next != entries.endIndex {
             try state.withLock { state in
                 var reader = BatchReader()
@@ -35,7 +37,9 @@ extension Store {
 
     /// Applies the command in one committed entry; see ``apply(_:)``.
     public func apply(index: UInt64, term: UInt64, payload: [UInt8]) throws -> Outcome {
-        try state.withLock { state in
+        let before = mark.revision
+        defer { didApply(from: before) }
+        return try state.withLock { state in
             var reader = BatchReader()
             state.advance(index: index, term: term)
             return try state.apply(payload, &reader)

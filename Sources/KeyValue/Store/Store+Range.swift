@@ -4,6 +4,7 @@ extension Store {
     /// `limit` and `maximumBytes` below 1 count as 1. The environment's reader is held for the page only.
     public func range(_ query: RangeQuery) throws -> Page {
         let view = try state.withLock { try $0.makeView() }
+        try check(query.revision, view.mark)
         var builder = PageBuilder(query: query)
         try view.scan(query.bounds, isReverse: query.reverse) { try builder.visit($0) }
         return builder.page(mark: view.mark)

@@ -14,6 +14,8 @@ public final class Store: Sendable {
     let state: Guarded<LiveState>
     /// Held by what writes to the environment or replaces it, one at a time.
     let maintenance = Guarded(())
+    /// See ``onApplied(_:)``.
+    let appliedHook = Guarded<(@Sendable (UInt64) -> Void)?>(nil)
 
     private init(directory: StateDirectory, options: StoreOptions, backend: Backend) throws {
         self.directory = directory

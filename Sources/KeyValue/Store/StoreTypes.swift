@@ -71,6 +71,8 @@ public struct RangeQuery: Hashable, Sendable {
     /// Keys that hold this behind the prefix are not listed but grouped: the part up to and with its first occurrence is
     /// listed once in ``Page/groups``. Empty is the same as nil.
     public var delimiter: [UInt8]?
+    /// Read the keys as they stood at this revision; nil for the present. See ``Store/compactRevision``.
+    public var revision: UInt64?
 
     public init(
         prefix: [UInt8] = [],
@@ -81,7 +83,8 @@ public struct RangeQuery: Hashable, Sendable {
         maximumBytes: Int = 8 << 20,
         keysOnly: Bool = false,
         reverse: Bool = false,
-        delimiter: [UInt8]? = nil
+        delimiter: [UInt8]? = nil,
+        revision: UInt64? = nil
     ) {
         self.prefix = prefix
         self.start = start
@@ -92,14 +95,14 @@ public struct RangeQuery: Hashable, Sendable {
         self.keysOnly = keysOnly
         self.reverse = reverse
         self.delimiter = delimiter
+        self.revision = revision
     }
 }
 
 /// One page of a range, read from one consistent cut of the state.
 ///
-/// The next page, asked for with `after` = ``last``, is read from the state as it stands then: `mark` tells when something
-/// changed in between. No key is seen twice and none that stays is missed; reading on at the first page's revision comes with
-/// the history of revisions.
+/// The next page, asked for with `after` = ``last``, is read from the state as it stands then, unless the query names the revision
+/// of the first page's `mark`.
 public struct Page: Hashable, Sendable {
     /// In the order of the keys, descending in reverse.
     public var items: [Item]
