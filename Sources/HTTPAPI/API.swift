@@ -1,6 +1,7 @@
 import HTTPTypes
 import Hummingbird
 import HummingbirdCore
+import KeyValue
 import KeyValueService
 import NIOCore
 import NIOHTTP1
@@ -26,9 +27,7 @@ struct API: Sendable {
     init(server: ServerCore, loops: LoopContexts) {
         self.server = server
         self.loops = loops
-        let routes =
-            ListRoutes(server: server).routes + StatusRoutes(server: server).routes
-            + MemberRoutes(server: server).routes + MetricsRoutes(server: server).routes
+        let routes = Self.routes(server)
         let builder = Router(context: APIContext.self, options: .autoGenerateHeadEndpoints)
         builder.add(middleware: ProblemMiddleware(server: server, routes: routes))
         for route in routes {
@@ -42,6 +41,11 @@ struct API: Sendable {
             }
         }
         router = builder.buildResponder()
+    }
+
+    static func routes(_ server: ServerCore) -> [Route] {
+        ListRoutes(server: server).routes + StatusRoutes(server: server).routes
+            + MemberRoutes(server: server).routes + MetricsRoutes(server: server).routes
     }
 
     /// Answers one request, whatever happens.
@@ -151,6 +155,7 @@ extension Problem {
         case let problem as Problem: self = problem
         case let error as ServiceError: self.init(error)
         case let error as OperationError: self.init(error)
+        case let error as HistoryError: self = .unreadableRevision(error)
         default:
             // Writes turn their errors into problems themselves, so nothing was changed.
             self.init(500, .nodeFault, "internal error", "The request could not be answered: \(error).")
@@ -163,6 +168,19 @@ extension Response {
         var sink = HTTPFieldsSink()
         answer.writeFields(to: &sink, servedBy: servedBy)
         sink.field("Date", DateField.now())
+        if let pieces = answer.pieces {
+            // Without a length it goes out in chunks; the writer waits while the client does not read.
+            self.init(
+                status: .init(code: answer.status),
+                headers: sink.fields,
+                body: ResponseBody { writer in
+                    var pieces = pieces
+                    while let piece = pieces.next() { try await writer.write(piece) }
+                    try await writer.finish(nil)
+                }
+            )
+            return
+        }
         if answer.mayHaveBody { sink.field("Content-Length", UInt64(answer.body.count)) }
         if answer.closesConnection { sink.field("Connection", "close" as StaticString) }
         let body: ResponseBody =

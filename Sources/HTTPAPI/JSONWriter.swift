@@ -17,6 +17,11 @@ struct JSONWriter {
     /// Bytes written so far.
     var count: Int { buffer.readableBytes }
 
+    /// Goes on, in a buffer of its own, behind the element with which another writer stopped.
+    mutating func resumeBehindElement() {
+        needsComma = true
+    }
+
     private mutating func separate() {
         if needsComma { buffer.writeInteger(UInt8(ascii: ",")) }
         needsComma = true
@@ -51,6 +56,19 @@ struct JSONWriter {
         buffer.writeStaticString(name)
         buffer.writeStaticString("\":")
         needsComma = false
+    }
+
+    /// The name of the next member of an object, where it is not known to the compiler.
+    mutating func name(_ name: String) {
+        value(name)
+        buffer.writeInteger(UInt8(ascii: ":"))
+        needsComma = false
+    }
+
+    /// A number as it is to stand there.
+    mutating func number(_ text: String) {
+        separate()
+        buffer.writeString(text)
     }
 
     mutating func value(_ value: some BinaryInteger) {

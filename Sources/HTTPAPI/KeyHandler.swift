@@ -89,14 +89,18 @@ struct KeyHandler: Sendable {
 
     private func read(_ request: KeyRequest) -> Answer {
         do {
-            let (item, mark) = try server.service.readableStore().get(request.key[...])
-            var answer = present(item, revision: mark.revision, request)
+            let store = try server.service.readableStore()
+            let (item, mark) =
+                if let revision = request.revision {
+                    try store.item(forKey: request.key[...], at: revision)
+                } else {
+                    try store.get(request.key[...])
+                }
+            var answer = present(item, revision: request.revision ?? mark.revision, request)
             answer.consistency = request.consistency
             return answer
-        } catch let error as ServiceError {
-            return server.answer(Problem(error))
         } catch {
-            return server.answer(.unreadable(error))
+            return server.answer(Problem(reading: error))
         }
     }
 

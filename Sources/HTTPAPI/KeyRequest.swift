@@ -29,6 +29,8 @@ struct KeyRequest: Sendable {
     /// Answer 307 with the leader's address and this target instead of doing it from here.
     var redirectTarget: String?
     var wantsEnvelope = false
+    /// Read the key as it stood at this revision; nil for the present.
+    var revision: UInt64?
     var contentType: String?
 
     /// - Parameters:
@@ -71,6 +73,7 @@ struct KeyRequest: Sendable {
         for parameter in query.parameters {
             switch parameter.name {
             case "consistency": consistency = try parameter.consistency()
+            case "rev": revision = try parameter.number()
             case "timeout":
                 timeoutMilliseconds = try parameter.duration(maximum: limits.timeoutMilliseconds)
             case "redirect": redirectTarget = try parameter.flag() ? "" : nil
@@ -92,8 +95,8 @@ struct KeyRequest: Sendable {
         if method == .put { contentType = try Self.contentType(fields, limits) }
     }
 
-    private static let readParameters = ["consistency", "timeout", "redirect", "key_b64"]
-    private static let writeParameters = ["cas", "timeout", "redirect", "key_b64"]
+    static let readParameters = ["consistency", "rev", "timeout", "redirect", "key_b64"]
+    static let writeParameters = ["cas", "timeout", "redirect", "key_b64"]
 
     private static func invalidKey(length: Int, _ limits: Limits) -> Problem {
         if length == 0 {

@@ -15,17 +15,8 @@ struct ListRoutes: Sendable {
 
     var routes: [Route] {
         [
-            Route(
-                method: .get,
-                pattern: "/kv",
-                parameters: [
-                    "prefix", "delimiter", "limit", "cursor", "keys_only", "count", "reverse", "consistency", "timeout",
-                    "redirect",
-                ]
-            ) { try await list($0) },
-            Route(method: .delete, pattern: "/kv", parameters: ["prefix", "all", "timeout", "redirect"]) {
-                try await deletePrefix($0)
-            },
+            Route(method: .get, pattern: "/kv") { try await list($0) },
+            Route(method: .delete, pattern: "/kv") { try await deletePrefix($0) },
         ]
     }
 
@@ -45,44 +36,40 @@ struct ListRoutes: Sendable {
             page.groups = []
             page.more = (count ?? 0) > 0
         }
-        var json = JSONWriter(capacity: 1024)
-        json.beginObject()
-        json.member("revision", page.mark.revision)
-        json.name("items")
-        json.beginArray()
-        for item in page.items { json.item(item, withValue: !query.keysOnly) }
-        json.endArray()
-        if query.delimiter != nil {
-            json.name("prefixes")
-            json.beginArray()
-            for group in page.groups { json.key(group) }
-            json.endArray()
-        }
-        if let count { json.member("count", count) }
-        json.member("more", page.more)
+        let revision = query.revision ?? page.mark.revision
         var cursor: String?
-        if page.more, query.limit > 0, let last = page.last { cursor = Cursor(after: last).text }
-        if let cursor { json.member("cursor", cursor) }
-        json.endObject()
-
-        var answer = Answer.json(200, json.buffer)
-        answer.revision = page.mark.revision
+        if page.more, query.limit > 0, let last = page.last { cursor = Cursor(after: last, revision: revision).text }
+        var answer = Answer(200, contentType: "application/json")
+        var pieces = PagePieces(
+            page: page,
+            revision: revision,
+            withValues: !query.keysOnly,
+            withGroups: query.delimiter != nil,
+            count: count,
+            cursor: cursor
+        )
+        if pieces.isSmall { pieces.next().map { answer.body = .buffer($0) } } else { answer.pieces = pieces }
+        answer.revision = revision
         answer.consistency = consistency
         if let cursor { answer.link = "<\(nextTarget(request.query, cursor: cursor))>; rel=\"next\"" }
         return server.stamped(answer)
     }
 
-    /// The page and the count, of one state: they are read one after the other, so again while something changes in between.
+    /// The page and the count, of one revision.
     private func read(_ query: RangeQuery, counts: Bool) throws -> (page: Page, count: Int?) {
         var query = query
         query.limit = max(1, query.limit)
-        for _ in 0..<8 {
-            let page = try server.service.readableStore().range(query)
-            guard counts else { return (page, nil) }
-            let (count, mark) = try server.service.store.count(prefix: query.prefix)
+        let store = try server.service.readableStore()
+        let page = try store.range(query)
+        guard counts else { return (page, nil) }
+        var whole = RangeQuery(prefix: query.prefix)
+        whole.revision = query.revision ?? page.mark.revision
+        if whole.prefix.isEmpty, query.revision == nil {
+            // All keys are counted already, at the present revision.
+            let (count, mark) = try store.count(prefix: [])
             if mark.revision == page.mark.revision { return (page, count) }
         }
-        throw ServiceError(.overloaded)
+        return (page, try store.count(whole).count)
     }
 
     private func rangeQuery(_ request: APIRequest) throws(Problem) -> RangeQuery {
@@ -108,6 +95,17 @@ struct ListRoutes: Sendable {
                 throw .invalidParameter("cursor", "is none that this API gave; begin again without it.")
             }
             query.after = cursor.after
+            query.revision = cursor.revision
+        }
+        if let rev = request.query["rev"] {
+            let revision = try rev.number()
+            if let pinned = query.revision, pinned != revision {
+                throw .invalidParameter(
+                    "rev",
+                    "the cursor holds revision \(pinned); leave rev out, or begin again without it."
+                )
+            }
+            query.revision = revision
         }
         query.keysOnly = try request.flag("keys_only")
         query.reverse = try request.flag("reverse")
@@ -182,23 +180,94 @@ struct ListRoutes: Sendable {
     }
 }
 
-/// Where a listing goes on. Opaque to clients, so that what it holds may change.
+/// Where a listing goes on, and at which revision. Opaque to clients, so that what it holds may change.
 struct Cursor: Equatable {
-    private static let version: UInt8 = 1
+    private static let version: UInt8 = 2
 
     /// The last key or group of the page before.
     var after: [UInt8]
+    /// That of the first page.
+    var revision: UInt64
 
-    init(after: [UInt8]) {
+    init(after: [UInt8], revision: UInt64) {
         self.after = after
+        self.revision = revision
     }
 
     init?(_ text: [UInt8]) {
-        guard let bytes = Base64.decode(text), bytes.first == Self.version, bytes.count <= 1 + 480 else { return nil }
-        after = Array(bytes.dropFirst())
+        guard let bytes = Base64.decode(text), bytes.first == Self.version, (9...9 + 480).contains(bytes.count) else {
+            return nil
+        }
+        revision = bytes[1..<9].reduce(0) { $0 << 8 | UInt64($1) }
+        after = Array(bytes[9...])
     }
 
-    var text: String { String(decoding: Base64.encode([Self.version] + after, forURL: true), as: UTF8.self) }
+    var text: String {
+        let number = (0..<8).map { UInt8(truncatingIfNeeded: revision >> (56 - 8 * $0)) }
+        return String(decoding: Base64.encode([Self.version] + number + after, forURL: true), as: UTF8.self)
+    }
+}
+
+/// The JSON of a page, made piece by piece while it is sent: as text a page may be six times as long as its keys and values.
+struct PagePieces: Sendable {
+    /// A piece ends behind the item that reaches this many bytes.
+    static let pieceBytes = 1 << 16
+
+    private let page: Page
+    private let revision: UInt64
+    private let withValues: Bool
+    private let withGroups: Bool
+    private let count: Int?
+    private let cursor: String?
+    /// The next item; one beyond the last is the rest.
+    private var index = 0
+
+    init(page: Page, revision: UInt64, withValues: Bool, withGroups: Bool, count: Int?, cursor: String?) {
+        self.page = page
+        self.revision = revision
+        self.withValues = withValues
+        self.withGroups = withGroups
+        self.count = count
+        self.cursor = cursor
+    }
+
+    /// Whether it surely is a single piece.
+    var isSmall: Bool {
+        page.items.count <= 64
+            && page.items.reduce(0) { $0 + $1.key.count + $1.value.count + ($1.contentType?.utf8.count ?? 0) } < 4096
+    }
+
+    /// The next piece; nil behind the last.
+    mutating func next() -> ByteBuffer? {
+        guard index <= page.items.count else { return nil }
+        var json = JSONWriter(capacity: Self.pieceBytes)
+        if index == 0 {
+            json.beginObject()
+            json.member("revision", revision)
+            json.name("items")
+            json.beginArray()
+        } else {
+            json.resumeBehindElement()
+        }
+        while index < page.items.count {
+            json.item(page.items[index], withValue: withValues)
+            index += 1
+            if json.count >= Self.pieceBytes { return json.buffer }
+        }
+        index += 1
+        json.endArray()
+        if withGroups {
+            json.name("prefixes")
+            json.beginArray()
+            for group in page.groups { json.key(group) }
+            json.endArray()
+        }
+        if let count { json.member("count", count) }
+        json.member("more", page.more)
+        if let cursor { json.member("cursor", cursor) }
+        json.endObject()
+        return json.buffer
+    }
 }
 
 extension JSONWriter {

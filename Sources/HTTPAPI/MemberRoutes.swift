@@ -13,11 +13,11 @@ struct MemberRoutes: Sendable {
     var routes: [Route] {
         [
             Route(method: .get, pattern: "/members") { try await list($0) },
-            Route(method: .post, pattern: "/members", parameters: ["timeout"]) { try await add($0) },
-            Route(method: .delete, pattern: "/members/{name}", parameters: ["timeout"]) { try await remove($0) },
-            Route(method: .post, pattern: "/members/{name}/promote", parameters: ["timeout"]) { try await promote($0) },
-            Route(method: .post, pattern: "/members/{name}/replace", parameters: ["timeout"]) { try await replace($0) },
-            Route(method: .post, pattern: "/leader/transfer", parameters: ["timeout"]) { try await transfer($0) },
+            Route(method: .post, pattern: "/members") { try await add($0) },
+            Route(method: .delete, pattern: "/members/{name}") { try await remove($0) },
+            Route(method: .post, pattern: "/members/{name}/promote") { try await promote($0) },
+            Route(method: .post, pattern: "/members/{name}/replace") { try await replace($0) },
+            Route(method: .post, pattern: "/leader/transfer") { try await transfer($0) },
         ]
     }
 

@@ -33,6 +33,31 @@ extension Problem {
         )
     }
 
+    /// A revision that cannot be read here.
+    static func unreadableRevision(_ error: HistoryError) -> Problem {
+        let detail = error.description.prefix(1).uppercased() + error.description.dropFirst() + "."
+        switch error {
+        case .compacted(let compactRevision):
+            return Problem(410, .revisionGone, "revision compacted", detail).with {
+                $0.compactRevision = compactRevision
+            }
+        case .future(let revision):
+            return Problem(400, .invalidParameter, "the revision is still to come", detail).with {
+                $0.revision = revision
+            }
+        }
+    }
+
+    /// What reading the store threw.
+    init(reading error: any Error) {
+        switch error {
+        case let problem as Problem: self = problem
+        case let error as HistoryError: self = .unreadableRevision(error)
+        case let error as ServiceError: self.init(error)
+        default: self = .unreadable(error)
+        }
+    }
+
     static func noSuchKey(revision: UInt64) -> Problem {
         Problem(404, .noSuchKey, "no such key", "There is no such key at revision \(revision).").with {
             $0.revision = revision

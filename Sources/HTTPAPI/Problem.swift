@@ -57,6 +57,8 @@ struct Problem: Error, Sendable {
     var revision: UInt64?
     /// The key's present modify revision, for 412; 0 when the key does not exist.
     var currentRevision: UInt64?
+    /// The oldest revision that can be read, for 410.
+    var compactRevision: UInt64?
     /// The bound that was passed, in bytes or in units of the parameter.
     var limit: Int?
     /// The names or values that would have been understood.
@@ -83,7 +85,7 @@ extension Problem {
     func document(leader: Member?) -> ByteBuffer {
         var json = JSONWriter(capacity: 384)
         json.beginObject()
-        json.member("type", "urn:kontiki:problem:" + code.rawValue)
+        json.member("type", code.type)
         json.member("title", title)
         json.member("status", status)
         json.member("detail", detail)
@@ -95,6 +97,7 @@ extension Problem {
         }
         if let revision { json.member("revision", revision) }
         if let currentRevision { json.member("current_revision", currentRevision) }
+        if let compactRevision { json.member("compact_revision", compactRevision) }
         if let limit { json.member("limit", limit) }
         if !known.isEmpty {
             json.name("known")

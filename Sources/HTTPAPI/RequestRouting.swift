@@ -77,8 +77,20 @@ struct Route: Sendable {
     /// `/members/{name}/promote`
     var pattern: String
     /// The query parameters it understands.
-    var parameters: [String] = []
+    var parameters: [String]
     var handler: @Sendable (APIRequest) async throws -> Answer
+
+    /// One of those that ``APIDescription`` describes.
+    init(
+        method: HTTPRequest.Method,
+        pattern: String,
+        handler: @escaping @Sendable (APIRequest) async throws -> Answer
+    ) {
+        self.method = method
+        self.pattern = pattern
+        self.handler = handler
+        parameters = APIDescription.operation(method, pattern).parameters
+    }
 
     /// Whether the path is this route's, whatever the method.
     func matches(_ segments: [String]) -> Bool {

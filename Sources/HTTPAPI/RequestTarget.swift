@@ -49,7 +49,7 @@ struct Query: Sendable {
 
     /// What the API describes and this version does not do. Passing over them in silence would promise what does not happen.
     static let ofLaterVersions: Set<String> = [
-        "ttl", "lease", "watch", "wait", "since", "rev", "min_rev", "max_stale", "prev", "op", "by", "token",
+        "ttl", "lease", "watch", "wait", "since", "min_rev", "max_stale", "prev", "op", "by", "token",
     ]
 }
 

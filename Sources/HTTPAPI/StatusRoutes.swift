@@ -12,10 +12,11 @@ struct StatusRoutes: Sendable {
     var routes: [Route] {
         [
             Route(method: .get, pattern: "/") { await welcome($0) },
+            Route(method: .get, pattern: "/openapi.json") { _ in describe() },
             Route(method: .get, pattern: "/status") { try await status($0) },
-            Route(method: .get, pattern: "/health", parameters: ["verbose"]) { try await ready($0) },
-            Route(method: .get, pattern: "/livez", parameters: ["verbose"]) { try await live($0) },
-            Route(method: .get, pattern: "/readyz", parameters: ["verbose"]) { try await ready($0) },
+            Route(method: .get, pattern: "/health") { try await ready($0) },
+            Route(method: .get, pattern: "/livez") { try await live($0) },
+            Route(method: .get, pattern: "/readyz") { try await ready($0) },
         ]
     }
 
@@ -28,21 +29,17 @@ struct StatusRoutes: Sendable {
         json.member("version", server.options.version)
         json.member("node", server.name)
         json.member("description", "A durable, replicated key-value store.")
+        json.member("openapi", "/openapi.json")
         json.name("try")
         json.beginArray()
-        for line in [
-            "PUT /kv/{key}", "GET /kv/{key}?consistency=strong|stale", "HEAD /kv/{key}", "DELETE /kv/{key}",
-            "GET /kv?prefix=&delimiter=/&limit=&cursor=&keys_only&count&reverse", "DELETE /kv?prefix=P", "GET /status",
-            "GET /health", "GET /livez", "GET /readyz?verbose", "GET /metrics", "GET /members",
-            "POST /members {\"name\",\"addr\"}",
-            "DELETE /members/{name}", "POST /members/{name}/promote", "POST /members/{name}/replace {\"addr\"}",
-            "POST /leader/transfer {\"to\"}",
-        ] {
-            json.value(line)
-        }
+        for operation in APIDescription.operations { json.value(operation.line) }
         json.endArray()
         json.endObject()
         return server.stamped(.json(200, json.buffer))
+    }
+
+    private func describe() -> Answer {
+        server.stamped(.json(200, OpenAPIDocument.bytes(version: server.options.version)))
     }
 
     // MARK: /status

@@ -110,6 +110,11 @@ actor RawConnection {
             guard let colon = line.firstIndex(of: ":") else { continue }
             fields[line[..<colon].lowercased()] = line[line.index(after: colon)...].trimmingCharacters(in: .whitespaces)
         }
+        if !toHead, fields["transfer-encoding"] == "chunked" {
+            guard let (body, length) = Self.chunks(bytes[end.upperBound...]) else { return nil }
+            buffer.moveReaderIndex(forwardBy: end.upperBound + length)
+            return RawResponse(status: status, fields: fields, body: body)
+        }
         let length = toHead || status < 200 ? 0 : fields["content-length"].flatMap { Int($0) } ?? 0
         guard bytes.count >= end.upperBound + length else { return nil }
         buffer.moveReaderIndex(forwardBy: end.upperBound + length)
@@ -118,5 +123,20 @@ actor RawConnection {
             fields: fields,
             body: Array(bytes[end.upperBound..<end.upperBound + length])
         )
+    }
+
+    /// The chunks' content, and how many bytes they take; nil while the last has not come.
+    private static func chunks(_ bytes: ArraySlice<UInt8>) -> (body: [UInt8], length: Int)? {
+        var body: [UInt8] = []
+        var rest = bytes
+        while true {
+            guard let line = rest.firstRange(of: Array("\r\n".utf8)),
+                let size = Int(String(decoding: rest[..<line.lowerBound], as: UTF8.self), radix: 16),
+                rest.endIndex >= line.upperBound + size + 2
+            else { return nil }
+            body += rest[line.upperBound..<line.upperBound + size]
+            rest = rest[(line.upperBound + size + 2)...]
+            if size == 0 { return (body, rest.startIndex - bytes.startIndex) }
+        }
     }
 }
