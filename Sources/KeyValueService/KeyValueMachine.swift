@@ -10,15 +10,44 @@ public final class KeyValueMachine: StateMachine {
 
     /// The state, for reads.
     public let store: Store
+    /// The time that is stamped into commands while this node leads.
+    let clock: ClusterClock
+    private let observers = Mutex<[@Sendable (UInt64) -> Void]>([])
     private let failure = Mutex<StoreError?>(nil)
     private let onFailure: @Sendable (StoreError) -> Void
 
     /// - Parameter onFailure: called once, on the Raft loop, when a committed entry could not be applied because a stored record is
     ///   unreadable. Nothing is applied from then on. The program should say why and stop: a replica that skips an entry is wrong.
-    public init(store: Store, onFailure: @escaping @Sendable (StoreError) -> Void) {
+    ///   One machine only may be made of a store.
+    public convenience init(store: Store, onFailure: @escaping @Sendable (StoreError) -> Void) {
+        self.init(store: store, milliseconds: ClusterClock.systemMilliseconds, onFailure: onFailure)
+    }
+
+    /// - Parameter milliseconds: the clock that the time of the cluster advances by: it never goes back, and counts suspension.
+    package init(
+        store: Store,
+        milliseconds: @escaping @Sendable () -> UInt64,
+        onFailure: @escaping @Sendable (StoreError) -> Void
+    ) {
         self.store = store
         self.onFailure = onFailure
+        clock = ClusterClock(machineMilliseconds: milliseconds)
+        store.onApplied { [weak self] revision in
+            guard let self else { return }
+            for observer in observers.withLock({ $0 }) { observer(revision) }
+        }
     }
+
+    /// Has `body` called with the state's revision whenever it has moved on, on the thread that applied or restored.
+    func observe(_ body: @escaping @Sendable (_ revision: UInt64) -> Void) { observers.withLock { $0.append(body) } }
+
+    // MARK: Time
+
+    public func leadershipBegan(term: Term) { clock.begin(term: term) }
+
+    public func leadershipEnded() { clock.end() }
+
+    public func prepare(_ command: inout [UInt8]) { clock.stamp(&command) }
 
     /// Why nothing is applied any more; nil while all is well.
     public var fault: StoreError? { failure.withLock { $0 } }
@@ -32,6 +61,9 @@ public final class KeyValueMachine: StateMachine {
         if let fault { return refuse(entries, fault) }
         do {
             let outcomes = try store.apply(entries.lazy.map { CommittedEntry($0) })
+            if let last = entries.last {
+                clock.applied(term: last.term, clusterMilliseconds: store.mark.timestampMilliseconds)
+            }
             return outcomes.map { outcome in outcome.map { .success($0) } }
         } catch {
             let message = "an entry from \(entries.first?.index ?? 0) on could not be applied: \(error)"

@@ -28,7 +28,7 @@ extension KeyValueNode {
                     contentType: contentType,
                     condition: condition,
                     returnsPrevious: returnsPrevious,
-                    timestampMilliseconds: Self.wallClockMilliseconds
+                    timestampMilliseconds: stamp
                 )
             }
         }
@@ -45,7 +45,7 @@ extension KeyValueNode {
     ) {
         let command = Command.delete(key: key[...], condition: condition, returnsPrevious: returnsPrevious)
         propose(
-            command.encode(timestampMilliseconds: Self.wallClockMilliseconds),
+            command.encode(timestampMilliseconds: stamp),
             deadline: deadline,
             completion: completion
         )
@@ -55,7 +55,7 @@ extension KeyValueNode {
     public func deletePrefix(_ prefix: [UInt8], deadline: NIODeadline, completion: @escaping WriteCompletion) {
         let command = Command.deletePrefix(prefix[...])
         propose(
-            command.encode(timestampMilliseconds: Self.wallClockMilliseconds),
+            command.encode(timestampMilliseconds: stamp),
             deadline: deadline,
             completion: completion
         )

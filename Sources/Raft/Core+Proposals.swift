@@ -61,8 +61,9 @@ extension Core {
         into effects: inout Effects
     ) {
         let bytes = commands.reduce(0) { $0 + Entry.Payload.overhead + $1.count }
+        let refusal = refusal(of: bytes)
         let result: ProposeResult
-        if isLeader, !commands.isEmpty, refusal(of: bytes) == nil {
+        if isLeader, !commands.isEmpty, refusal == nil {
             let first = LogPosition(index: log.lastIndex + 1, term: term)
             uncommittedBytes += bytes
             appendEntries(
@@ -72,7 +73,7 @@ extension Core {
             )
             result = .accepted(first: first)
         } else {
-            result = .rejected(leader: leaderID)
+            result = isLeader && refusal == .overloaded ? .overloaded : .rejected(leader: leaderID)
         }
         let body = Message.Body.proposeResponse(requestID: requestID, result)
         send(message(to: peer, body), after: hardStateSequence, into: &effects)
@@ -90,6 +91,8 @@ extension Core {
             for token in tokens {
                 effects.outcomes.append(.rejected(token, leader == nil ? .noLeader : .transferring, leader: leader))
             }
+        case .overloaded:
+            for token in tokens { effects.outcomes.append(.rejected(token, .overloaded, leader: leaderID)) }
         }
     }
 

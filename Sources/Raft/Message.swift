@@ -114,4 +114,6 @@ public enum ProposeResult: Hashable, Sendable {
     case accepted(first: LogPosition)
     /// Nothing was appended; `leader` is who might take them.
     case rejected(leader: ServerID?)
+    /// Nothing was appended: the leader has too much to do. To ask again at once would make it worse.
+    case overloaded
 }

@@ -227,7 +227,9 @@ package struct Driver: Sendable {
             return true
         case .message(let message):
             guard case .propose(let requestID, _) = message.body, message.term <= core.term else { return false }
-            let body = Message.Body.proposeResponse(requestID: requestID, .rejected(leader: core.leaderID))
+            // A leader without room gives way: another one may take them soon.
+            let result = lacksRoom ? ProposeResult.rejected(leader: core.leaderID) : .overloaded
+            let body = Message.Body.proposeResponse(requestID: requestID, result)
             actions.messages.append(Message(from: core.id, to: message.from, term: core.term, body: body))
             return true
         default: return false

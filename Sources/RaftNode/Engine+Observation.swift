@@ -58,6 +58,9 @@ extension Engine {
             logger.debug("term or role changed", metadata: ["term": "\(core.term)", "role": "\(core.role)"])
         }
         if seen.role == .leader, !core.isLeader { cancelTransfers() }
+        if core.isLeader != (seen.role == .leader) || (core.isLeader && core.term != seen.term) {
+            if core.isLeader { machine.leadershipBegan(term: core.term) } else { machine.leadershipEnded() }
+        }
         (seen.role, seen.term, seen.leader) = (core.role, core.term, core.leaderID)
         publishStatus()
     }
@@ -184,7 +187,22 @@ extension Engine {
 
 /// What the transport tells the node.
 extension Engine: PeerTransportDelegate {
-    func receive(_ messages: [Message]) { step(messages.map { .message($0) }) }
+    func receive(_ messages: [Message]) {
+        let leads = driver.core.isLeader
+        step(messages.map { .message(leads ? prepared($0) : $0) })
+    }
+
+    /// A follower's commands are about to become this leader's.
+    private func prepared(_ message: Message) -> Message {
+        guard case .propose(let requestID, var commands) = message.body else { return message }
+        for position in commands.indices { machine.prepare(&commands[position]) }
+        return Message(
+            from: message.from,
+            to: message.to,
+            term: message.term,
+            body: .propose(requestID: requestID, commands: commands)
+        )
+    }
 
     func connected(_ peer: ServerID) { logger.debug("connected", metadata: ["peer": "\(name(of: peer))"]) }
 

@@ -192,11 +192,13 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
         if let rejection = rejectionForLackOfRoom {
             for proposal in contents.proposals { proposal.completion(.rejected(rejection)) }
         } else if !contents.proposals.isEmpty {
-            events.append(
-                .propose(
-                    contents.proposals.map { Proposal(token: register(.proposal($0.completion)), command: $0.command) }
-                )
-            )
+            let leads = driver.core.isLeader
+            let proposals = contents.proposals.map { proposal in
+                var command = proposal.command
+                if leads { machine.prepare(&command) }
+                return Proposal(token: register(.proposal(proposal.completion)), command: command)
+            }
+            events.append(.propose(proposals))
         }
         if !contents.reads.isEmpty { events.append(.read(contents.reads.map { register(.read($0)) })) }
         guard isRunning else {

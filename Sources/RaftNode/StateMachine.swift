@@ -18,6 +18,18 @@ public protocol StateMachine: AnyObject, Sendable {
     /// Called on the Raft loop: it must not wait for the disk. It must be a pure function of the state and the entries.
     func apply(_ entries: ArraySlice<Entry>) -> [Output?]
 
+    /// This node leads in `term` from now on. Its state may not have all that earlier leaders committed yet: it has once the first
+    /// entry of `term` is applied. Raft loop; the default does nothing.
+    func leadershipBegan(term: Term)
+
+    /// This node leads no more. Raft loop; the default does nothing.
+    func leadershipEnded()
+
+    /// Called on the leader's Raft loop for every command, its own clients' or a follower's, right before it is appended to the log:
+    /// the place to put in what only a leader may decide, such as the time. It must leave a command that can be applied, of about the same
+    /// size, and be quick. The command may yet be refused, and come again then. The default leaves it as it is.
+    func prepare(_ command: inout [UInt8])
+
     /// How much has been applied that is not durable yet, in bytes. The node calls ``flush()`` when it reaches its bound.
     var unflushedBytes: Int { get }
 
@@ -61,6 +73,12 @@ public protocol StateMachine: AnyObject, Sendable {
 }
 
 extension StateMachine {
+    public func leadershipBegan(term: Term) {}
+
+    public func leadershipEnded() {}
+
+    public func prepare(_ command: inout [UInt8]) {}
+
     public func stateHash() -> [UInt8]? { nil }
 
     public func verifyState(pause: (_ bytes: Int) -> Bool) throws -> StateVerification { .sound }

@@ -139,6 +139,7 @@ package enum MessageCodec {
         case .rejected(let leader):
             buffer.write(UInt8(0))
             buffer.write(leader?.rawValue ?? 0)
+        case .overloaded: buffer.write(UInt8(2))
         }
     }
 }
@@ -231,8 +232,13 @@ extension MessageCodec {
     }
 
     private static func decodeProposeResult(_ reader: inout WireReader) throws(WireError) -> ProposeResult {
-        if try reader.readBool() { return .accepted(first: try reader.readPosition()) }
-        let leader: UInt64 = try reader.read()
-        return .rejected(leader: leader == 0 ? nil : ServerID(leader))
+        switch try reader.read(UInt8.self) {
+        case 0:
+            let leader: UInt64 = try reader.read()
+            return .rejected(leader: leader == 0 ? nil : ServerID(leader))
+        case 1: return .accepted(first: try reader.readPosition())
+        case 2: return .overloaded
+        default: throw WireError("an answer to commands of an unknown kind")
+        }
     }
 }

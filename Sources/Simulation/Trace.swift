@@ -72,6 +72,7 @@ struct Trace: Sendable {
         case .propose(let id, let commands): "takes \(commands.count) commands? (\(id % 1000))"
         case .proposeResponse(let id, .accepted(let first)): "took them from \(first) on (\(id % 1000))"
         case .proposeResponse(let id, .rejected): "took none (\(id % 1000))"
+        case .proposeResponse(let id, .overloaded): "has too much to do (\(id % 1000))"
         }
     }
 

@@ -69,8 +69,29 @@ import Testing
         #expect(taken.bodies(to: 3) == [accepted])
         #expect(leader.core.lastIndex == next + 1)
         let refused = leader.receive(3, .propose(requestID: 5, commands: [[1], [UInt8](repeating: 2, count: 500)]))
-        #expect(refused.bodies(to: 3) == [.proposeResponse(requestID: 5, .rejected(leader: server(1)))])
+        #expect(refused.bodies(to: 3) == [.proposeResponse(requestID: 5, .overloaded)])
         #expect(leader.core.lastIndex == next + 1)
+    }
+
+    @Test("A forwarded command that the leader has no room for is overloaded, which is not the same as no leader")
+    func overloadedLeader() throws {
+        var follower = Bench()
+        follower.heartbeat()
+        let request = try forward(1, by: &follower)
+        let answer = follower.receive(2, .proposeResponse(requestID: request, .overloaded))
+        #expect(answer.outcomes == [.rejected(1, .overloaded, leader: server(2))])
+        #expect(!follower.core.awaitsForwardedProposals)
+        #expect(follower.receive(2, .proposeResponse(requestID: request, .overloaded)).outcomes.isEmpty)
+    }
+
+    @Test("Who does not lead refuses forwarded commands without a word of overload")
+    func forwardedToFollower() {
+        var options = Options()
+        options.maxUncommittedBytes = 1
+        var follower = Bench(options: options)
+        follower.heartbeat()
+        let refused = follower.receive(3, term: 1, .propose(requestID: 5, commands: [[1], [2]]))
+        #expect(refused.bodies(to: 3) == [.proposeResponse(requestID: 5, .rejected(leader: server(2)))])
     }
 
     @Test("R48: a command is superseded only when another entry is committed in its place")

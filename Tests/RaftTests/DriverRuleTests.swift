@@ -223,13 +223,16 @@ import Testing
         let own = leader.step(.propose([Proposal(token: 8, command: [1])]))
         #expect(own.outcomes == [.rejected(8, .overloaded, leader: server(1))])
         let forwarded = leader.receive(2, .propose(requestID: 5, commands: [[1]]))
-        #expect(forwarded.messages.map(\.body) == [.proposeResponse(requestID: 5, .rejected(leader: server(1)))])
+        #expect(forwarded.messages.map(\.body) == [.proposeResponse(requestID: 5, .overloaded)])
         #expect(forwarded.writes.isEmpty && own.writes.isEmpty)
         let last = position(leader.core.appliedIndex, leader.core.term)
         leader.act { $0.flushed(last, into: &$1) }
         #expect(leader.driver.takesCommands)
         leader.driver.lacksRoom = true
         #expect(leader.step(.propose([Proposal(token: 9, command: [1])])).outcomes.count == 1)
+        // Without room it gives way, so that another leader may take them soon.
+        let asked = leader.receive(2, .propose(requestID: 6, commands: [[1]]))
+        #expect(asked.messages.map(\.body) == [.proposeResponse(requestID: 6, .rejected(leader: server(1)))])
         leader.driver.lacksRoom = false
         #expect(!leader.step(.propose([Proposal(token: 10, command: [1])])).writes.isEmpty)
     }

@@ -64,9 +64,11 @@ import Testing
             let index = random.next() % 2 == 0 ? nil : number(&random)
             return .readIndexResponse(requestID: number(&random), index: index)
         default:
-            return random.next() % 2 == 0
-                ? .propose(requestID: number(&random), commands: [[1], []])
-                : .proposeResponse(requestID: number(&random), .accepted(first: place))
+            return switch random.next() % 3 {
+            case 0: .propose(requestID: number(&random), commands: [[1], []])
+            case 1: .proposeResponse(requestID: number(&random), .accepted(first: place))
+            default: .proposeResponse(requestID: number(&random), .overloaded)
+            }
         }
     }
 

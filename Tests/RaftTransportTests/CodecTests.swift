@@ -53,6 +53,7 @@ struct CodecTests {
         .propose(requestID: 4, commands: []),
         .proposeResponse(requestID: 4, .accepted(first: LogPosition(index: 3, term: 3))),
         .proposeResponse(requestID: 4, .rejected(leader: nil)),
+        .proposeResponse(requestID: 4, .overloaded),
         .proposeResponse(requestID: 4, .rejected(leader: ServerID(8))),
     ]
 

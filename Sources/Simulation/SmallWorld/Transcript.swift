@@ -60,6 +60,7 @@ extension SmallWorld {
             case .propose(_, let commands): "\(commands.count) commands handed on"
             case .proposeResponse(_, .accepted(let first)): "commands taken from \(first) on"
             case .proposeResponse(_, .rejected): "commands refused"
+            case .proposeResponse(_, .overloaded): "commands refused for overload"
             }
         }
 

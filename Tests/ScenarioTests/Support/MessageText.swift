@@ -154,6 +154,7 @@ struct MessageText {
         case .proposeResponse(let id, .accepted(let first)): return "#\(number(id)) from \(Self.text(first))"
         case .proposeResponse(let id, .rejected(let leader)):
             return "#\(number(id)) refused, leader \(Self.text(leader))"
+        case .proposeResponse(let id, .overloaded): return "#\(number(id)) overloaded"
         }
     }
 
