@@ -110,6 +110,7 @@ let package = Package(
             [
                 "KeyValue", "Raft", "RaftNode",
                 .product(name: "NIOCore", package: nio),
+                .product(name: "NIOPosix", package: nio),
             ]
         ),
         library("DataDirectory", ["KeyValue", "LMDB", "Raft", "RaftStorage"]),

@@ -13,6 +13,7 @@ extension Problem {
         case .shuttingDown: self = .shuttingDown
         case .quarantined: self.init(503, .quarantined, "this node is in quarantine", "")
         case .timedOut: self.init(504, .timedOut, "timed out", "")
+        case .tooStale, .notCaughtUp: self.init(503, .overloaded, "this node lags behind", "")
         case .outcomeUnknown: self.init(504, .outcomeUnknown, "outcome unknown", "")
         }
         detail = error.description.prefix(1).uppercased() + error.description.dropFirst() + "."

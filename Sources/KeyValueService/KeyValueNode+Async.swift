@@ -59,7 +59,7 @@ extension KeyValueNode {
         _ = try confirmed.get()
     }
 
-    private func result<Value: Sendable>(
+    func result<Value: Sendable>(
         _ start: (@escaping @Sendable (Result<Value, ServiceError>) -> Void) -> Void
     ) async -> Result<Value, ServiceError> {
         await withCheckedContinuation { continuation in

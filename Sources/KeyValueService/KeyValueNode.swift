@@ -1,4 +1,3 @@
-import Glibc
 public import KeyValue
 public import NIOCore
 public import Raft
@@ -18,6 +17,14 @@ public final class KeyValueNode: Sendable {
         public var maximumPendingBytes = 256 << 20
         /// The most reads that may wait on one event loop.
         public var maximumPendingReads = 16_384
+
+        /// The most watches, of keys and of locks each.
+        public var maximumWatches = 20_000
+        /// The most events, and bytes of them, that wait in memory for the reader of a watch.
+        public var maximumBufferedEvents = 128
+        public var maximumBufferedBytes = 256 << 10
+        /// How many revisions the state may move on while a reader leaves its full buffer untouched, before its watch ends.
+        public var maximumWatchLag: UInt64 = 100_000
 
         public init() {}
     }
@@ -40,16 +47,58 @@ public final class KeyValueNode: Sendable {
     public let node: RaftNode<KeyValueMachine>
     public let options: Options
     let operations: OperationTable
+    let freshness: Freshness
+    let boundedReads: BoundedReads
+    let revisions: RevisionGate
+    let keyWatches: WatchHub
+    let lockWatches: WatchHub
+    private let loop: any EventLoop
 
     /// - Parameter eventLoop: keeps the deadlines.
-    public init(node: RaftNode<KeyValueMachine>, eventLoop: any EventLoop, options: Options = Options()) {
+    public convenience init(
+        node: RaftNode<KeyValueMachine>,
+        eventLoop: any EventLoop,
+        options: Options = Options()
+    ) {
+        self.init(node: node, eventLoop: eventLoop, options: options, nanoseconds: ClusterClock.systemNanoseconds)
+    }
+
+    /// - Parameter nanoseconds: a clock that never goes back and counts suspension.
+    package init(
+        node: RaftNode<KeyValueMachine>,
+        eventLoop: any EventLoop,
+        options: Options,
+        nanoseconds: @escaping @Sendable () -> UInt64
+    ) {
         self.node = node
         self.options = options
+        loop = eventLoop
+        freshness = Freshness(nanoseconds: nanoseconds)
+        boundedReads = BoundedReads(freshness: freshness, maximumCount: options.maximumPendingReads)
+        let revisions = RevisionGate(
+            revision: node.machine.store.mark.revision,
+            eventLoop: eventLoop,
+            maximumCount: options.maximumPendingReads
+        )
+        self.revisions = revisions
         operations = OperationTable(
             eventLoop: eventLoop,
             maximumCount: options.maximumPending,
             maximumBytes: options.maximumPendingBytes
         )
+        let hubs = [EventFilter.Space.keys, .locks].map { space in
+            WatchHub(space: space, store: node.machine.store, options: WatchHub.Options(options)) { [weak node] in
+                guard let node else { return ServiceError(.shuttingDown) }
+                return node.isQuarantined ? ServiceError(.quarantined, leader: node.vitals.leader?.id) : nil
+            }
+        }
+        (keyWatches, lockWatches) = (hubs[0], hubs[1])
+        node.machine.observe { revision in
+            revisions.advance(to: revision)
+            for hub in hubs { hub.wake() }
+        }
+        // What was applied before anybody was told of it.
+        revisions.advance(to: node.machine.store.mark.revision)
     }
 
     /// The state, for reads without any promise of freshness; see ``readableStore()``.
@@ -69,12 +118,18 @@ public final class KeyValueNode: Sendable {
     /// What the node knows of itself and of the cluster.
     public var status: NodeStatus { node.status }
 
+    /// How old this node's state may be at most, as far as it can be proven; nil where nothing is proven yet.
+    public var provenStaleness: TimeAmount? { freshness.staleness }
+
     /// Requests under way.
     public var pendingCount: Int { operations.count }
 
     /// Refuses requests from now on, and retries no more. What is under way is finished.
     public func close() {
         operations.close()
+        revisions.close()
+        keyWatches.close()
+        lockWatches.close()
     }
 
     /// The deadline of a request that starts now and does not name one.
@@ -82,9 +137,15 @@ public final class KeyValueNode: Sendable {
         .now() + (timeout ?? options.defaultTimeout)
     }
 
-    static var wallClockMilliseconds: UInt64 {
-        var now = timespec()
-        clock_gettime(CLOCK_REALTIME, &now)
-        return now.tv_sec < 0 ? 0 : UInt64(now.tv_sec) * 1_000 + UInt64(now.tv_nsec) / 1_000_000
+    /// What a new command is stamped with: the time of this leader, or nothing for the leader to replace.
+    var stamp: UInt64 { node.machine.clock.now ?? 0 }
+}
+
+extension WatchHub.Options {
+    init(_ options: KeyValueNode.Options) {
+        maximumWatches = options.maximumWatches
+        maximumBufferedEvents = options.maximumBufferedEvents
+        maximumBufferedBytes = options.maximumBufferedBytes
+        maximumLag = options.maximumWatchLag
     }
 }

@@ -44,6 +44,40 @@ public final class ReadGate {
         enqueue(Waiter(deadline: deadline, completion: completion))
     }
 
+    /// Asks for a read that meets `requirement`. What this node can grant at once it grants on the calling stack.
+    public func confirm(
+        _ requirement: ReadRequirement,
+        deadline: NIODeadline,
+        completion: @escaping (Result<ReadPermit, ServiceError>) -> Void
+    ) {
+        eventLoop.preconditionInEventLoop()
+        let isThere = requirement.minimumRevision.map { service.revisions.isReached($0) } ?? true
+        let isQuarantined = service.node.isQuarantined
+        switch requirement.consistency {
+        case .strong where isThere:
+            let service = service
+            return confirm(deadline: deadline) { result in
+                completion(result.map { _ in ReadPermit(staleness: service.provenStaleness) })
+            }
+        case .stale where isThere && !isQuarantined:
+            return completion(.success(ReadPermit(staleness: service.provenStaleness)))
+        case .bounded(let maximum) where isThere && !isQuarantined:
+            if let permit = service.boundedReads.permit(maximum) { return completion(.success(permit)) }
+        default: break
+        }
+        let carried = Carried(completion: completion)
+        let eventLoop = eventLoop
+        service.permitRead(requirement, deadline: deadline) { result in
+            eventLoop.execute { carried.completion(result) }
+        }
+    }
+
+    /// Carries a completion through other threads, which never call it.
+    private struct Carried: @unchecked Sendable {
+        // Sound: made on the event loop, and called only behind a hop back to it.
+        let completion: (Result<ReadPermit, ServiceError>) -> Void
+    }
+
     private func enqueue(_ waiter: Waiter) {
         waiting.append(waiter)
         guard !isScheduled else { return }
@@ -73,37 +107,5 @@ public final class ReadGate {
         }
         count -= due.count
         for waiter in due { waiter.completion(result) }
-    }
-}
-
-extension KeyValueNode {
-    /// Confirms that a read of ``store`` from now on is linearizable, retrying while leadership changes hands.
-    ///
-    /// `completion` is called once, on the Raft loop or on the service's loop.
-    public func confirmRead(
-        deadline: NIODeadline,
-        completion: @escaping @Sendable (Result<LogIndex, ServiceError>) -> Void
-    ) {
-        let node = self.node
-        if node.isQuarantined { return completion(.failure(quarantined)) }
-        let operations = self.operations
-        let operation = Operation(
-            deadline: deadline,
-            bytes: 0,
-            isWrite: false,
-            submit: { operation in
-                node.confirmRead { outcome in
-                    switch outcome {
-                    case .ready(let index, _):
-                        guard operations.finish(operation) else { return }
-                        completion(.success(index))
-                    case .rejected(let rejection):
-                        operations.reject(operation, rejection)
-                    }
-                }
-            },
-            fail: { completion(.failure($0)) }
-        )
-        operations.start(operation)
     }
 }

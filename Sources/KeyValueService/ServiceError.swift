@@ -20,6 +20,10 @@ public struct ServiceError: Error, Hashable, Sendable, CustomStringConvertible {
         case timedOut
         /// The leader was lost while the request was under way.
         case outcomeUnknown
+        /// It could not be proven in time that this node's state is fresh enough for a bounded read.
+        case tooStale
+        /// This node had not applied the revision that a read asked for in time.
+        case notCaughtUp
     }
 
     public var code: Code
@@ -61,6 +65,10 @@ public struct ServiceError: Error, Hashable, Sendable, CustomStringConvertible {
         case .timedOut where mayHaveExecuted:
             "the time was up while the write was under way; read the key to see whether it took place"
         case .timedOut: "the time was up; try again"
+        case .tooStale:
+            "this node could not prove in time that its state is as fresh as asked; try again, or ask another one"
+        case .notCaughtUp:
+            "this node has not applied the revision that was asked for in time; try again, or ask another one"
         case .outcomeUnknown:
             "the leader was lost while the write was under way; read the key to see whether it took place"
         }
