@@ -103,6 +103,7 @@ let package = Package(
             [
                 "LMDB", "Checksum", .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "DequeModule", package: "swift-collections"),
+                .product(name: "HeapModule", package: "swift-collections"),
             ]
         ),
         library(

@@ -184,6 +184,7 @@ struct KeyHandler: Sendable {
             return server.answer(.preconditionFailed(revision: revision, current: current?.modRevision))
         case .invalid(let reason):
             return server.answer(.invalidCommand(reason))
+        default: return server.answer(.unfitOutcome)
         }
         answer.preferenceApplied = request.wantsPrevious
         answer.stamp(server.service.vitals)

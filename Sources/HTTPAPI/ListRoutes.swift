@@ -169,13 +169,7 @@ struct ListRoutes: Sendable {
             answer.revision = revision
             return server.stamped(answer)
         case .invalid(let reason): throw Problem.invalidCommand(reason)
-        case .put, .conditionFailed:
-            throw Problem(
-                500,
-                .nodeFault,
-                "internal error",
-                "The deletion was answered as another kind of write; see the log."
-            ).with { $0.outcome = .unknown }
+        default: throw Problem.unfitOutcome
         }
     }
 }

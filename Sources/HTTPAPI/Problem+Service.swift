@@ -111,3 +111,11 @@ extension Problem {
         }
     }
 }
+
+extension Problem {
+    /// A write was answered as another kind of write, which cannot be.
+    static var unfitOutcome: Problem {
+        Problem(500, .nodeFault, "internal error", "The write was answered as another kind of write; see the log.")
+            .with { $0.outcome = .unknown }
+    }
+}

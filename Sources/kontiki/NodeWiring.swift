@@ -159,7 +159,7 @@ struct NodeWiring: Sendable {
             listenAddress: identity.listen ?? identity.addr,
             peerAddress: identity.addr,
             clientAddress: identity.http,
-            snapshotSchema: "kontiki-kv-1",
+            snapshotSchema: "kontiki-kv-2",
             onFailure: onFailure
         )
         if identity.bootstrap { options.beginning = .bootstrap }

@@ -26,16 +26,16 @@ import Testing
     @Test("A decoded key and value are slices of the payload")
     func noCopies() throws {
         let payload = Command.put(key: "key".bytes, value: "value".bytes).encode(timestampMilliseconds: 0)
-        guard case .put(let key, let value, _, _, _) = try Command.decode(payload).command else {
+        guard case .put(let put) = try Command.decode(payload).command else {
             Issue.record("not a put")
             return
         }
         let (keyAddress, valueAddress) = (
-            key.withUnsafeBytes { $0.baseAddress }, value.withUnsafeBytes { $0.baseAddress }
+            put.key.withUnsafeBytes { $0.baseAddress }, put.value.withUnsafeBytes { $0.baseAddress }
         )
         payload.withUnsafeBytes {
-            #expect($0.baseAddress?.advanced(by: 32) == keyAddress)
-            #expect($0.baseAddress?.advanced(by: 35) == valueAddress)
+            #expect($0.baseAddress?.advanced(by: 33) == keyAddress)
+            #expect($0.baseAddress?.advanced(by: 36) == valueAddress)
         }
     }
 
@@ -71,9 +71,10 @@ import Testing
         let put = Command.put(key: "k".bytes, value: "v".bytes)
         #expect(refusal(put) == nil)
         #expect(refusal(put) { $0 = [] } == .malformed)
-        #expect(refusal(put) { $0[0] = 2 } == .unknownVersion)
+        #expect(refusal(put) { $0[0] = 1 } == .unknownVersion)
         #expect(refusal(put) { $0[1] = 99 } == .unknownOperation)
-        #expect(refusal(put) { $0[2] = 2 } == .unknownFlag)
+        #expect(refusal(put) { $0[2] = 32 } == .unknownFlag)
+        #expect(refusal(put) { $0[32] = 2 } == .malformed)
         #expect(refusal(put) { $0[13] = 200 } == .malformed)
         #expect(refusal(put) { $0.append(0) } == .malformed)
         #expect(refusal(put) { $0.removeLast() } == .malformed)

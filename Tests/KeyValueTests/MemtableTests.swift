@@ -14,7 +14,7 @@ import Testing
         var result: [(key: [UInt8], revision: UInt64)] = []
         var position = table.first
         while let current = position {
-            result.append((Array(table[current].key), table[current].metadata.modRevision))
+            result.append((Array(table[current].rawKey), table[current].metadata.modRevision))
             position = table.position(after: current)
         }
         return result
@@ -42,7 +42,7 @@ import Testing
         var backwards: [[UInt8]] = []
         var position = table.last
         while let current = position {
-            backwards.append(Array(table[current].key))
+            backwards.append(Array(table[current].rawKey))
             position = table.position(before: current)
         }
         #expect(backwards == sorted.map(\.key).reversed())
@@ -66,8 +66,8 @@ import Testing
             let (atLeast, below, isFound) = probe.withUnsafeBytes {
                 (table.position(atLeast: $0), table.position(below: $0), table.find($0).isFound)
             }
-            #expect(atLeast.map { Array(table[$0].key) } == sorted.first { !$0.lexicographicallyPrecedes(probe) })
-            #expect(below.map { Array(table[$0].key) } == sorted.last { $0.lexicographicallyPrecedes(probe) })
+            #expect(atLeast.map { Array(table[$0].rawKey) } == sorted.first { !$0.lexicographicallyPrecedes(probe) })
+            #expect(below.map { Array(table[$0].rawKey) } == sorted.last { $0.lexicographicallyPrecedes(probe) })
             #expect(isFound == keys.contains(probe))
         }
     }

@@ -28,7 +28,9 @@ struct ReferenceModel {
     mutating func apply(_ command: Command) -> Outcome {
         if let reason = command.validate() { return .invalid(reason) }
         switch command {
-        case .put(let key, let value, let contentType, let condition, let returnsPrevious):
+        case .put(let put):
+            let (key, value, contentType) = (put.key, put.value, put.contentType)
+            let (condition, returnsPrevious) = (put.condition, put.returnsPrevious)
             let current = items[key]
             guard holds(condition, current) else {
                 return .conditionFailed(revision: revision, current: current?.metadata)
@@ -62,6 +64,7 @@ struct ReferenceModel {
             revision += 1
             for key in doomed { items[key] = nil }
             return .deleted(revision: revision, count: doomed.count, previous: nil)
+        default: preconditionFailure("not modelled")
         }
     }
 

@@ -173,32 +173,6 @@ import Testing
         }
     }
 
-    @Test("A state of the format before the hash is read; the hash is computed, and durable with the next flush")
-    func earlierFormat() throws {
-        try withTemporaryDirectory { directory in
-            let fixture = try StoreFixture(directory: directory + "/s")
-            try fixture.append((0..<20).map { Command.put(key: "key\($0)".bytes, value: "value\($0)".bytes) })
-            try fixture.store.flush()
-            let hash = try verified(fixture.store)
-            let backend = fixture.store.state.withLock { $0.backend }
-            try backend.testOnlyRewriteInFirstFormat()
-            try fixture.reopen()
-            #expect(try verified(fixture.store) == hash)
-            let old = try fixture.snapshot()
-            try fixture.append([.put(key: "key3".bytes, value: "new".bytes), .delete(key: "key4".bytes)])
-            try fixture.append([.deletePrefix("key1".bytes)])
-            let later = try verified(fixture.store)
-            try fixture.store.flush()
-            try fixture.reopen()
-            #expect(try verified(fixture.store) == later)
-            // Its records of the first format are in a snapshot as they are.
-            let other = try StoreFixture(directory: directory + "/o")
-            var source = PieceSource(old.bytes)
-            try other.store.restore(index: old.index, term: old.term, membership: [], from: { _ in source.next() })
-            #expect(try verified(other.store) == hash)
-        }
-    }
-
     @Test("A snapshot whose items do not make its hash is not installed")
     func wrongSnapshot() throws {
         try withTemporaryDirectory { directory in

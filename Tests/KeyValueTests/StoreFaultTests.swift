@@ -109,7 +109,7 @@ import Testing
         #expect(!isReadable(as: "two"))
     }
 
-    @Test("A state of a newer format and a corrupt record of the state are refused")
+    @Test("A state of another format and a corrupt record of the state are refused")
     func stateRecord() throws {
         try withTemporaryDirectory { directory in
             let path = directory + "/s"
@@ -130,6 +130,13 @@ import Testing
             try direct.testOnlyPutStateRecord(record.encode(schema: StateRecord.schema + 1))
             try direct.close()
             #expect(code { _ = try Store.open(directory: path, options: StoreFixture.options) } == .newerFormat)
+            #expect(try Store.examine(directory: path).isNewer)
+
+            let old = try Backend(path: path + "/state.1", options: unexamined)
+            try old.testOnlyPutStateRecord(record.encode(schema: 2))
+            try old.close()
+            #expect(code { _ = try Store.open(directory: path, options: StoreFixture.options) } == .olderFormat)
+            #expect(try Store.examine(directory: path).damages.count == 1)
 
             let again = try Backend(path: path + "/state.1", options: unexamined)
             try again.testOnlyPutStateRecord(record.encode())

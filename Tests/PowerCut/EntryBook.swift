@@ -94,9 +94,10 @@ package struct StateModel: Sendable {
     package init() {}
 
     package mutating func apply(_ payload: [UInt8]) {
-        guard let (command, _) = try? Command.decode(payload) else { return }
+        guard let command = try? Command.decode(payload).command else { return }
         switch command {
-        case .put(let key, let value, _, let condition, _):
+        case .put(let put):
+            let (key, value, condition) = (put.key, put.value, put.condition)
             let present = items[Array(key)]?.metadata
             guard condition.allows(present) else { return }
             revision += 1
@@ -115,6 +116,7 @@ package struct StateModel: Sendable {
             guard !doomed.isEmpty else { return }
             revision += 1
             for key in doomed { items[key] = nil }
+        default: preconditionFailure("the workload has no such commands")
         }
     }
 

@@ -64,3 +64,51 @@ extension UnsafeRawBufferPointer {
         return memcmp(left, right, prefix.count) == 0
     }
 }
+
+/// Collects little-endian fields in an array.
+struct ByteWriter {
+    private(set) var bytes: [UInt8] = []
+
+    mutating func write<Integer: FixedWidthInteger & BitwiseCopyable>(_ integer: Integer) {
+        withUnsafeBytes(of: integer.littleEndian) { bytes.append(contentsOf: $0) }
+    }
+
+    mutating func write(raw other: some Collection<UInt8>) { bytes.append(contentsOf: other) }
+
+    /// With the count in front, of 2 bytes.
+    mutating func write(short other: some Collection<UInt8>) {
+        write(UInt16(clamping: other.count))
+        bytes.append(contentsOf: other)
+    }
+
+    /// With the count in front, of 4 bytes.
+    mutating func write(long other: some Collection<UInt8>) {
+        write(UInt32(clamping: other.count))
+        bytes.append(contentsOf: other)
+    }
+
+    mutating func write(_ flag: Bool) { write(flag ? 1 : 0 as UInt8) }
+}
+
+extension BufferReader {
+    var isAtEnd: Bool { remaining == 0 }
+
+    /// Only 0 and 1 are flags.
+    mutating func readFlag() -> Bool? {
+        switch read(UInt8.self) {
+        case 0: false
+        case 1: true
+        default: nil
+        }
+    }
+
+    mutating func readShort() -> [UInt8]? {
+        guard let count = read(UInt16.self) else { return nil }
+        return read(raw: Int(count)).map { Array($0) }
+    }
+
+    mutating func readLong() -> [UInt8]? {
+        guard let count = read(UInt32.self) else { return nil }
+        return read(raw: Int(count)).map { Array($0) }
+    }
+}

@@ -10,12 +10,14 @@ extension Backend {
         /// The record of the state; that of an empty one when none was written; nil when it cannot be read.
         var record: StateRecord? = StateRecord()
         var hasRecord = false
+        /// User keys.
         var keyCount: UInt64 = 0
+        var recordCount: UInt64 = 0
         var contentBytes: UInt64 = 0
         /// What the items make as the state's hash.
         var hash: UInt128 = 0
-        /// A newer version of the program wrote the record of the state.
-        var isNewer = false
+        /// Set when another version of the program wrote the record of the state, whose items are not judged then.
+        var otherFormat: StoreError?
         /// Items whose own checksum is wrong.
         var corruptItems: UInt64 = 0
 
@@ -57,8 +59,8 @@ extension Backend {
             try DataFile.apply(correction, directory: path)
             findings = try examine(path: path)
         }
-        // A newer version's record is no damage; the store says what to do about it.
-        guard findings.all.isEmpty || findings.isNewer else { throw StoreError.damaged(path, findings.all) }
+        if let error = findings.otherFormat { throw error }
+        guard findings.all.isEmpty else { throw StoreError.damaged(path, findings.all) }
     }
 
     /// Reads everything, and verifies each record. Nobody may have the file open.
@@ -68,26 +70,29 @@ extension Backend {
         visit: ((_ key: UnsafeRawBufferPointer, _ record: StoredRecord) -> Void)? = nil
     ) throws -> Findings {
         var findings = Findings()
-        var (damages, record, hasRecord, isNewer): ([Damage], StateRecord?, Bool, Bool) = (
-            [], StateRecord(), false, false
-        )
-        var (keys, bytes, corrupt): (UInt64, UInt64, UInt64) = (0, 0, 0)
+        var (damages, record, hasRecord): ([Damage], StateRecord?, Bool) = ([], StateRecord(), false)
+        var otherFormat: StoreError?
+        var (keys, records, bytes, corrupt): (UInt64, UInt64, UInt64, UInt64) = (0, 0, 0, 0)
         var hash: UInt128 = 0
         var options = examination()
         options.progress = progress
         options.visit = { database, key, value in
             if database == 0 {
-                guard let item = StoredRecord(value, key: key), let itemHash = item.recomputedHash(key: key) else {
+                guard Space.isValid(rawKey: key), let item = StoredRecord(value, key: key),
+                    let itemHash = item.recomputedHash(key: key)
+                else {
                     corrupt += 1
                     if corrupt <= 20 {
-                        let name = String(decoding: key, as: UTF8.self)
-                        damages.append(Damage(.record, "the record of key “\(name)” is corrupt"))
+                        let name = Space.describe(rawKey: key)
+                        damages.append(Damage(.record, "the record of \(name) is corrupt"))
                     }
                     return
                 }
-                keys += 1
+                records += 1
                 hash &+= itemHash
-                bytes += UInt64(key.count + item.valueLength)
+                guard key.first == Space.keys.rawValue else { return }
+                keys += 1
+                bytes += UInt64(key.count - 1 + item.valueLength)
                 visit?(key, item)
             } else if key.elementsEqual(recordKey) {
                 hasRecord = true
@@ -95,15 +100,22 @@ extension Backend {
                     record = try StateRecord(decoding: value, path: path)
                 } catch {
                     record = nil
-                    isNewer = error.code == .newerFormat
+                    if error.code != .corrupt { otherFormat = error }
                     damages.append(Damage(.record, error.message))
                 }
             }
         }
         findings.report = try DataFile.examine(directory: path, options)
-        (findings.damages, findings.record, findings.hasRecord) = (damages, record, hasRecord)
-        (findings.isNewer, findings.hash) = (isNewer, hash)
+        findings.hasRecord = hasRecord
+        if let otherFormat {
+            findings.otherFormat = otherFormat
+            findings.record = nil
+            findings.damages = [Damage(.record, otherFormat.message)]
+            return findings
+        }
+        (findings.damages, findings.record, findings.hash) = (damages, record, hash)
         (findings.keyCount, findings.contentBytes, findings.corruptItems) = (keys, bytes, corrupt)
+        findings.recordCount = records
         findings.compareCounts()
         return findings
     }
@@ -113,19 +125,19 @@ extension Backend.Findings {
     /// What was found against what the record of the state tells.
     fileprivate mutating func compareCounts() {
         guard let record, report.isSound, corruptItems == 0 else { return }
-        if !hasRecord, keyCount > 0 {
+        if !hasRecord, recordCount > 0 {
             damages.append(Damage(.record, "there are items, but no record of the state that they belong to"))
             return
         }
-        if record.keyCount != keyCount || record.contentBytes != contentBytes {
+        if record.keyCount != keyCount || record.contentBytes != contentBytes || record.recordCount != recordCount {
             damages.append(
                 Damage(
                     .count,
-                    "the record of the state tells of \(record.keyCount) keys with \(record.contentBytes) bytes, there are "
-                        + "\(keyCount) with \(contentBytes)"
+                    "the record of the state tells of \(record.keyCount) keys with \(record.contentBytes) bytes and "
+                        + "\(record.recordCount) records in all, there are \(keyCount) with \(contentBytes), and \(recordCount)"
                 )
             )
-        } else if record.isHashed, record.hash != hash {
+        } else if record.hash != hash {
             let what = "every item is sound by itself, but together they are not the state whose hash was kept"
             damages.append(Damage(.count, what))
         }

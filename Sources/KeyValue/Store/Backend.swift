@@ -41,7 +41,7 @@ final class Backend: Sendable {
         return try StateRecord(decoding: bytes, path: path)
     }
 
-    /// The stored record of a key in place, or nil; throws when it is corrupt. `key` has 1 to 511 bytes.
+    /// The stored record of a key in place, or nil; throws when it is corrupt. `key` is a raw one.
     func record(
         of key: UnsafeRawBufferPointer,
         in transaction: borrowing ReadTransaction
@@ -53,12 +53,6 @@ final class Backend: Sendable {
     func decode(_ bytes: UnsafeRawBufferPointer, key: UnsafeRawBufferPointer) throws(StoreError) -> StoredRecord {
         guard let record = StoredRecord(bytes, key: key) else { throw .corruptItem(key, path: path) }
         return record
-    }
-
-    /// What a record adds to the state's hash: as it was stored with it, or else from its content.
-    func hash(of record: StoredRecord, key: UnsafeRawBufferPointer) throws(StoreError) -> UInt128 {
-        if let hash = record.storedHash { return hash }
-        return try recomputedHash(of: record, key: key)
     }
 
     /// What a record adds to the state's hash, from its content.
@@ -117,7 +111,7 @@ final class Backend: Sendable {
     }
 
     private func delete(prefix: [UInt8], in transaction: borrowing WriteTransaction) throws {
-        if prefix.isEmpty {
+        if try prefix == [Space.keys.rawValue] && holdsOnlyKeys(transaction) {
             try transaction.deleteAll(in: items)
             return
         }
@@ -127,6 +121,12 @@ final class Backend: Sendable {
                 try cursor.deleteCurrent()
                 item = try cursor.next()
             }
+        }
+    }
+
+    private func holdsOnlyKeys(_ transaction: borrowing WriteTransaction) throws -> Bool {
+        try transaction.withCursor(in: items) { cursor in
+            try cursor.last().map { $0.key.first == Space.keys.rawValue } ?? true
         }
     }
 
@@ -144,6 +144,7 @@ extension Backend {
     /// For tests: changes a stored byte behind the checksums' back.
     func testOnlyFlipByte(at offset: Int, ofRecordFor key: [UInt8]) throws {
         try environment.write { transaction in
+            let key = Space.keys.raw(key)
             guard var bytes = try transaction.get(key, in: items) else { return }
             bytes[offset] ^= 1
             try transaction.put(bytes, forKey: key, in: items)

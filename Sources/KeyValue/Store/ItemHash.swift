@@ -6,7 +6,7 @@ internal import Crypto
 /// one addition, and can be recomputed from what is stored. It guards against accidents (a changed byte, a bug, a replica that
 /// applies otherwise), not against somebody who chooses items so that their sums agree.
 ///
-/// The first 16 bytes, as a little-endian number, of the SHA-256 of: the form (1), the content type's code (1), bytes of the key
+/// The first 16 bytes, as a little-endian number, of the SHA-256 of: the form (1), the content type's code (1), bytes of the raw key
 /// (2), of the spelled-out content type (4) and of the value (8); create revision, modify revision, version, lease (8 each); key,
 /// spelled-out content type, value. Integers are little-endian.
 ///

@@ -1,4 +1,4 @@
-/// A half-open range of keys.
+/// A half-open range of keys, raw ones where nothing else is said.
 struct KeyBounds: Hashable, Sendable {
     /// Included.
     private(set) var lower: [UInt8] = []
@@ -21,6 +21,14 @@ struct KeyBounds: Hashable, Sendable {
         guard let key = key.map(Self.shortened) else { return }
         if let upper, !key.lexicographicallyPrecedes(upper) { return }
         upper = key
+    }
+
+    /// The same bounds of the raw keys of a space.
+    func raw(_ space: Space) -> KeyBounds {
+        var raw = KeyBounds(prefix: [space.rawValue])
+        raw.raise(toAtLeast: space.raw(lower))
+        raw.lower(toBelow: upper.map { space.raw($0) })
+        return raw
     }
 
     mutating func makeEmpty() { upper = [] }
@@ -48,7 +56,7 @@ struct KeyBounds: Hashable, Sendable {
     /// No stored key is longer than the limit, so a longer bound cuts as its first bytes and one zero do. LMDB does not
     /// search for longer ones.
     private static func shortened(_ key: [UInt8]) -> [UInt8] {
-        guard key.count > KeyValueLimits.maximumKeyLength else { return key }
-        return key.prefix(KeyValueLimits.maximumKeyLength) + [0]
+        guard key.count > Space.maximumRawKeyLength else { return key }
+        return key.prefix(Space.maximumRawKeyLength) + [0]
     }
 }

@@ -20,16 +20,34 @@ struct LiveState: Sendable {
     /// When the oldest change was applied that is not being flushed; nil when there is none. Nanoseconds, monotonic.
     var oldestUnflushed: UInt64?
 
+    /// When leases end.
+    var leaseClock = LeaseClock()
     /// While the state's hash is being recomputed.
     var audit: Audit?
 
     private let maximumTombstones: Int
 
-    init(backend: Backend, record: StateRecord, options: StoreOptions) {
+    init(backend: Backend, record: StateRecord, options: StoreOptions) throws {
         self.backend = backend
         maximumTombstones = options.maximumTombstones
         self.record = record
         durable = record
+        if record.leaseCount > 0 { try readLeases() }
+    }
+
+    /// Learns when the stored leases end.
+    private mutating func readLeases() throws {
+        let view = try makeView()
+        var clock = LeaseClock()
+        try view.scan(KeyBounds(prefix: [Space.leases.rawValue])) { scanned in
+            let item = try scanned.item(keysOnly: false)
+            guard let id = UInt64(bigEndianBytes: item.key), let lease = LeaseRecord(decoding: item.value) else {
+                throw StoreError.malformedRecord(.leases, item.key, path: backend.path)
+            }
+            clock.set(id, deadline: lease.deadline)
+            return .next
+        }
+        leaseClock = clock
     }
 
     var pendingBytes: Int { active.bytes + (frozen?.table.bytes ?? 0) }
@@ -63,11 +81,14 @@ struct LiveState: Sendable {
         } catch {
             return .invalid(error)
         }
+        guard layout.operation.rawValue <= CommandLayout.Operation.deletePrefix.rawValue, !layout.hasOptions,
+            !layout.hasLease
+        else { return .invalid(.unknownOperation) }
         record.mark.timestampMilliseconds = max(record.mark.timestampMilliseconds, layout.timestampMilliseconds)
-        if layout.operation == .deletePrefix { return try deletePrefix(Array(payload[layout.key])) }
+        if layout.operation == .deletePrefix { return try deletePrefix(Array(payload[layout.rawKey])) }
         let current = try payload.withUnsafeBytes {
             try find(
-                UnsafeRawBufferPointer(rebasing: $0[layout.key]),
+                UnsafeRawBufferPointer(rebasing: $0[layout.rawKey]),
                 withItem: layout.returnsPrevious,
                 &reader
             )
@@ -89,12 +110,7 @@ struct LiveState: Sendable {
             version: (current.metadata?.version ?? 0) + 1,
             lease: 0
         )
-        let entry = MemtableEntry(put: layout, payload: payload, metadata: metadata)
-        entry.withKey { rehash($0, from: current.hash, to: entry.hash) }
-        active.put(entry, at: current.position, replacing: current.isInActive)
-        if current.metadata == nil { record.keyCount += 1 }
-        record.contentBytes += UInt64(entry.contentSize)
-        record.contentBytes -= UInt64(current.contentSize)
+        set(MemtableEntry(put: layout, payload: payload, metadata: metadata), over: current)
         return .put(
             revision: revision,
             createRevision: metadata.createRevision,
@@ -109,31 +125,73 @@ struct LiveState: Sendable {
             return .deleted(revision: record.mark.revision, count: 0, previous: nil)
         }
         record.mark.revision += 1
-        record.keyCount -= 1
-        record.contentBytes -= UInt64(current.contentSize)
-        let tombstone = MemtableEntry(tombstoneIn: payload, key: layout.key)
-        tombstone.withKey { rehash($0, from: current.hash, to: 0) }
-        active.put(tombstone, at: current.position, replacing: current.isInActive)
+        set(MemtableEntry(tombstoneIn: payload, key: layout.rawKey, revision: record.mark.revision), over: current)
         return .deleted(revision: record.mark.revision, count: 1, previous: current.item)
     }
 
-    private mutating func deletePrefix(_ prefix: [UInt8]) throws -> Outcome {
-        let doomed = try collect(prefix)
+    private mutating func deletePrefix(_ rawPrefix: [UInt8]) throws -> Outcome {
+        let doomed = try collect(rawPrefix)
         guard doomed.count > 0 else { return .deleted(revision: record.mark.revision, count: 0, previous: nil) }
         record.mark.revision += 1
-        record.keyCount -= UInt64(doomed.count)
-        record.contentBytes -= doomed.contentBytes
         if doomed.count <= maximumTombstones {
-            for (key, hash) in doomed.keys {
-                key.withUnsafeBytes { rehash($0, from: hash, to: 0) }
-                active.put(MemtableEntry(tombstoneIn: key, key: 0..<key.count))
+            for doomed in doomed.keys {
+                let tombstone = MemtableEntry(
+                    tombstoneIn: doomed.rawKey,
+                    key: 0..<doomed.rawKey.count,
+                    revision: record.mark.revision
+                )
+                let (position, isInActive) = tombstone.withKey { active.find($0) }
+                var current = CurrentKey(position: position, isInActive: isInActive)
+                (current.metadata, current.contentSize, current.hash) = (
+                    doomed.metadata, doomed.contentSize, doomed.hash
+                )
+                set(tombstone, over: current)
             }
         } else {
-            record.hash &-= doomed.hash
-            audit = nil
-            active.deletePrefix(prefix)
+            hide(rawPrefix, doomed)
         }
         return .deleted(revision: record.mark.revision, count: doomed.count, previous: nil)
+    }
+
+    // MARK: Changes
+
+    /// Makes `entry`, a record or a tombstone, what there is of its raw key. Every change of the state goes through here, but for
+    /// ``hide(_:_:)``.
+    ///
+    /// `current` is what ``find(_:withItem:_:)`` just told of the key. A tombstone is only set over a record that is there. Where the space has a
+    /// history, the entry's revision is that of the command, and no key is set twice by one command.
+    mutating func set(_ entry: MemtableEntry, over current: CurrentKey) {
+        let isThere = current.metadata != nil
+        precondition(isThere || !entry.isTombstone, "a tombstone for what is not there")
+        entry.withKey { rehash($0, from: current.hash, to: entry.hash) }
+        if entry.space == Space.keys.rawValue {
+            record.contentBytes -= UInt64(isThere ? current.contentSize : 0)
+            record.contentBytes += UInt64(entry.isTombstone ? 0 : entry.contentSize)
+        }
+        if isThere == entry.isTombstone { count(entry.isTombstone ? .max : 1, inSpace: entry.space) }
+        active.put(entry, at: current.position, replacing: current.isInActive)
+    }
+
+    /// Deletes all user keys that begin with a prefix at once, too many for a tombstone each.
+    private mutating func hide(_ rawPrefix: [UInt8], _ doomed: Doomed) {
+        record.hash &-= doomed.hash
+        audit = nil
+        record.keyCount -= UInt64(doomed.count)
+        record.recordCount -= UInt64(doomed.count)
+        record.contentBytes -= doomed.contentBytes
+        active.deletePrefix(rawPrefix)
+    }
+
+    /// Counts records; `change` is added modulo 2^64.
+    private mutating func count(_ change: UInt64, inSpace space: UInt8) {
+        record.recordCount &+= change
+        switch Space(rawValue: space) {
+        case .keys: record.keyCount &+= change
+        case .locks: record.lockCount &+= change
+        case .leases: record.leaseCount &+= change
+        case .idempotency: record.idempotencyCount &+= change
+        case .attachments, .idempotencyTimes, nil: break
+        }
     }
 
     /// Keeps the state's hash up with the change of one item; 0 stands for none.
@@ -142,22 +200,36 @@ struct LiveState: Sendable {
         audit?.note(key, change: new &- old)
     }
 
+    /// A user key that goes with a deleted prefix.
+    struct DoomedKey {
+        var rawKey: [UInt8]
+        var metadata: ItemMetadata
+        var contentSize: Int
+        var hash: UInt128
+    }
+
     /// What goes with a deleted prefix.
-    private struct Doomed {
+    struct Doomed {
         var count = 0
         var contentBytes: UInt64 = 0
         var hash: UInt128 = 0
-        /// The first of them, with their hashes.
-        var keys: [(key: [UInt8], hash: UInt128)] = []
+        /// The first of them.
+        var keys: [DoomedKey] = []
     }
 
-    private func collect(_ prefix: [UInt8]) throws -> Doomed {
+    private func collect(_ rawPrefix: [UInt8]) throws -> Doomed {
         var doomed = Doomed()
-        try makeView().scan(KeyBounds(prefix: prefix)) { item in
+        try makeView().scan(KeyBounds(prefix: rawPrefix)) { item in
             let hash = try item.hash(isRecomputed: false)
             item.withKey { key in
-                if doomed.count < maximumTombstones { doomed.keys.append((Array(key), hash)) }
-                doomed.contentBytes += UInt64(key.count + item.valueLength)
+                let contentSize = key.count - 1 + item.valueLength
+                if doomed.count < maximumTombstones {
+                    let metadata = item.metadata
+                    doomed.keys.append(
+                        DoomedKey(rawKey: Array(key), metadata: metadata, contentSize: contentSize, hash: hash)
+                    )
+                }
+                doomed.contentBytes += UInt64(contentSize)
             }
             doomed.hash &+= hash
             doomed.count += 1
@@ -168,10 +240,11 @@ struct LiveState: Sendable {
 
     // MARK: One key
 
-    /// What a command finds of its key.
+    /// What a command finds of a raw key.
     struct CurrentKey {
         /// Nil when the key is not there.
         var metadata: ItemMetadata?
+        /// Bytes of key, without its space's byte, and value.
         var contentSize = 0
         /// What it adds to the state's hash; 0 when it is not there.
         var hash: UInt128 = 0
@@ -182,7 +255,7 @@ struct LiveState: Sendable {
         var isInActive = false
     }
 
-    private func find(
+    func find(
         _ key: UnsafeRawBufferPointer,
         withItem: Bool,
         _ reader: inout BatchReader
@@ -200,8 +273,8 @@ struct LiveState: Sendable {
             try reader.withTransaction(of: backend) { transaction in
                 guard let record = try backend.record(of: key, in: transaction) else { return }
                 current.metadata = record.metadata
-                current.contentSize = key.count + record.valueLength
-                current.hash = try backend.hash(of: record, key: key)
+                current.contentSize = key.count - 1 + record.valueLength
+                current.hash = record.storedHash
                 if withItem { current.item = try backend.item(record, key: key) }
             }
         }

@@ -1,6 +1,6 @@
-/// What the memtable holds of a key: its present item, or a tombstone that hides what lies below.
+/// What the memtable holds of a raw key (see ``Space``): its present record, or a tombstone that hides what lies below.
 ///
-/// It keeps the committed entry's payload as it is and points into it, so that nothing is copied on the way.
+/// A put's keeps the committed entry's payload as it is and points into it, so that nothing is copied on the way.
 struct MemtableEntry: Sendable {
     private let storage: [UInt8]
     private let keyStart: UInt32
@@ -9,7 +9,9 @@ struct MemtableEntry: Sendable {
     private let spelledLength: UInt16
     /// See ``ContentTypes``.
     let contentType: UInt8
-    let isTombstone: Bool
+    /// How the record came to be as it is; all but a put are tombstones.
+    let kind: Event.Kind
+    /// Of a tombstone: the revision of the delete alone.
     let metadata: ItemMetadata
     /// See ``ItemHash``; 0 for a tombstone.
     private(set) var hash: UInt128 = 0
@@ -17,26 +19,50 @@ struct MemtableEntry: Sendable {
     /// The item that a put makes. Key, spelled-out content type and value lie behind one another in `payload`.
     init(put layout: CommandLayout, payload: [UInt8], metadata: ItemMetadata) {
         storage = payload
-        keyStart = UInt32(layout.key.lowerBound)
-        keyLength = UInt16(layout.keyLength)
+        keyStart = UInt32(layout.rawKey.lowerBound)
+        keyLength = UInt16(layout.rawKeyLength)
         spelledLength = UInt16(layout.contentTypeLength)
         valueLength = UInt32(layout.valueLength)
         contentType = layout.contentType
-        isTombstone = false
+        kind = .put
         self.metadata = metadata
         hash = withParts { ItemHash.of($0) }
     }
 
-    /// A tombstone for the key that lies at `key` in `storage`.
-    init(tombstoneIn storage: [UInt8], key: Range<Int>) {
+    /// A record in a buffer of its own.
+    init(
+        rawKey: some Collection<UInt8>,
+        value: some Collection<UInt8>,
+        contentType type: String? = nil,
+        metadata: ItemMetadata
+    ) {
+        contentType = ContentTypes.identifier(of: type)
+        let spelled = contentType == ContentTypes.spelledOut ? type ?? "" : ""
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(rawKey.count + spelled.utf8.count + value.count)
+        bytes += rawKey
+        bytes += spelled.utf8
+        bytes += value
+        storage = bytes
+        keyStart = 0
+        keyLength = UInt16(rawKey.count)
+        spelledLength = UInt16(spelled.utf8.count)
+        valueLength = UInt32(value.count)
+        kind = .put
+        self.metadata = metadata
+        hash = withParts { ItemHash.of($0) }
+    }
+
+    /// A tombstone for the raw key that lies at `key` in `storage`. `kind` is that of the delete.
+    init(tombstoneIn storage: [UInt8], key: Range<Int>, revision: UInt64, kind: Event.Kind = .delete) {
         self.storage = storage
         keyStart = UInt32(key.lowerBound)
         keyLength = UInt16(key.count)
         spelledLength = 0
         valueLength = 0
         contentType = ContentTypes.none
-        isTombstone = true
-        metadata = ItemMetadata(createRevision: 0, modRevision: 0, version: 0)
+        self.kind = kind
+        metadata = ItemMetadata(createRevision: 0, modRevision: revision, version: 0)
     }
 
     /// What an entry counts at least against the memtable's bound; see ``Store/pendingBytes``.
@@ -45,19 +71,25 @@ struct MemtableEntry: Sendable {
     /// What it counts against the memtable's bound: the payload, its array's header, and its place in the table.
     var size: Int { max(Self.minimumSize, storage.count + 32 + MemoryLayout<MemtableEntry>.stride) }
 
-    /// Bytes of key and value.
-    var contentSize: Int { Int(keyLength) + Int(valueLength) }
+    var isTombstone: Bool { kind != .put }
+
+    /// Bytes of key, without its space's byte, and value.
+    var contentSize: Int { Int(keyLength) - 1 + Int(valueLength) }
 
     private var keyRange: Range<Int> { Int(keyStart)..<Int(keyStart) + Int(keyLength) }
     private var spelledRange: Range<Int> { keyRange.upperBound..<keyRange.upperBound + Int(spelledLength) }
     private var valueRange: Range<Int> { spelledRange.upperBound..<spelledRange.upperBound + Int(valueLength) }
 
-    var key: ArraySlice<UInt8> { storage[keyRange] }
+    /// The first byte of the raw key.
+    @inline(__always)
+    var space: UInt8 { storage[Int(keyStart)] }
+
+    var rawKey: ArraySlice<UInt8> { storage[keyRange] }
 
     /// For a put, not a tombstone.
     func item(keysOnly: Bool = false) -> Item {
         Item(
-            key: key,
+            key: rawKey.dropFirst(),
             value: keysOnly ? [] : storage[valueRange],
             contentType: contentType == ContentTypes.spelledOut
                 ? String(decoding: storage[spelledRange], as: UTF8.self) : ContentTypes.name(of: contentType),
@@ -65,6 +97,7 @@ struct MemtableEntry: Sendable {
         )
     }
 
+    /// With the raw key.
     @inline(__always)
     func withKey<Result>(_ body: (UnsafeRawBufferPointer) throws -> Result) rethrows -> Result {
         try storage.withUnsafeBytes { try body(UnsafeRawBufferPointer(rebasing: $0[keyRange])) }

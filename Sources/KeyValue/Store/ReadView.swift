@@ -21,10 +21,23 @@ struct ScannedItem {
 
     fileprivate var source: Source
 
+    /// With the raw key.
     func withKey<Result>(_ body: (UnsafeRawBufferPointer) throws -> Result) rethrows -> Result {
         switch source {
         case .memory(let entry): try entry.withKey(body)
         case .stored(_, let key, _): try body(key)
+        }
+    }
+
+    /// Without the space's byte.
+    func withUserKey<Result>(_ body: (UnsafeRawBufferPointer) throws -> Result) rethrows -> Result {
+        try withKey { try body(UnsafeRawBufferPointer(rebasing: $0.dropFirst())) }
+    }
+
+    var metadata: ItemMetadata {
+        switch source {
+        case .memory(let entry): entry.metadata
+        case .stored(let record, _, _): record.metadata
         }
     }
 
@@ -41,12 +54,12 @@ struct ScannedItem {
         case .memory(let entry): entry.hash
         case .stored(let record, let key, let backend):
             isRecomputed
-                ? try backend.recomputedHash(of: record, key: key) : try backend.hash(of: record, key: key)
+                ? try backend.recomputedHash(of: record, key: key) : record.storedHash
         }
     }
 
-    /// What was stored with the item as its hash; nil where nothing was.
-    var storedHash: UInt128? {
+    /// What was stored with the item as its hash.
+    var storedHash: UInt128 {
         switch source {
         case .memory(let entry): entry.hash
         case .stored(let record, _, _): record.storedHash
@@ -247,7 +260,7 @@ private struct MergeScan: ~Copyable {
 }
 
 extension ReadView {
-    /// Calls `visit` for each item within `bounds`, in the order of the keys.
+    /// Calls `visit` for each record within `bounds` of raw keys, in their order.
     func scan(
         _ bounds: KeyBounds,
         isReverse: Bool = false,

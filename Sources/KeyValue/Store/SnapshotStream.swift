@@ -3,12 +3,12 @@ internal import Checksum
 /// The form of a state in a snapshot: a stream of frames that describes itself.
 ///
 /// Little-endian: the magic "KTKVSNAP" and a version of 4 bytes; then frames, each a kind byte, a length of 4 bytes and as many
-/// bytes. The first frame is the ``StateRecord``, then comes one for each item in ascending order of the keys (key length in
+/// bytes. The first frame is the ``StateRecord``, then comes one for each record in ascending order of the raw keys (key length in
 /// 2 bytes, key, ``StoredRecord``), and at last a trailer with the number of items in 8 bytes and the CRC-32C of everything before
 /// the trailer's frame.
 enum SnapshotStream {
     static let magic = Array("KTKVSNAP".utf8)
-    static let version: UInt32 = 1
+    static let version: UInt32 = 2
     static let headerLength = 12
     static let frameHeaderLength = 5
     /// No frame is longer: the largest value and what surrounds it.
@@ -135,13 +135,8 @@ struct SnapshotReader: ~Copyable {
             throw bad("this is no snapshot of a key-value state")
         }
         let version: UInt32 = integer(try take(4, from: source))
-        guard version <= SnapshotStream.version else {
-            throw StoreError(
-                code: .newerFormat,
-                path: path,
-                message: "the snapshot has format \(version), and this version knows formats up to "
-                    + "\(SnapshotStream.version): start the newer version"
-            )
+        guard version == SnapshotStream.version else {
+            throw StoreError.otherFormat(version, known: SnapshotStream.version, what: "snapshot", path: path)
         }
         let head = try take(SnapshotStream.frameHeaderLength, from: source)
         guard head.first == SnapshotStream.Kind.state.rawValue else { throw bad("the snapshot is malformed") }
@@ -171,10 +166,10 @@ struct SnapshotReader: ~Copyable {
         guard bytes.count >= 2 else { throw bad("the snapshot is malformed") }
         let keyLength = Int(integer(bytes) as UInt16)
         let rest = bytes.dropFirst(2)
-        guard Command.validate(keyLength: keyLength) == nil, keyLength <= rest.count else {
+        let (key, record) = (rest.prefix(keyLength), rest.dropFirst(keyLength))
+        guard keyLength <= rest.count, key.withUnsafeBytes({ Space.isValid(rawKey: $0) }) else {
             throw bad("the snapshot is malformed")
         }
-        let (key, record) = (rest.prefix(keyLength), rest.dropFirst(keyLength))
         guard let hash = Self.hash(key: key, record: record) else { throw bad("a record of the snapshot is corrupt") }
         items += 1
         return .item(key: key, record: record, hash: hash)
@@ -185,7 +180,7 @@ struct SnapshotReader: ~Copyable {
         key.withUnsafeBytes { key in
             record.withUnsafeBytes { record in
                 guard let record = StoredRecord(record, key: key), let hash = record.recomputedHash(key: key),
-                    record.storedHash ?? hash == hash
+                    record.storedHash == hash
                 else { return nil }
                 return hash
             }

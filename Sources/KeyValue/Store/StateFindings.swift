@@ -94,7 +94,7 @@ extension StateFindings {
         }
         (keyCount, contentBytes, corruptItems) = (found.keyCount, found.contentBytes, found.corruptItems)
         guard found.hasRecord else { return }
-        if found.isNewer {
+        if found.otherFormat?.code == .newerFormat {
             isNewer = true
         } else if let record = found.record {
             mark = record.mark

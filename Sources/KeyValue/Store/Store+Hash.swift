@@ -119,8 +119,8 @@ extension Store {
             item.withKey { key in
                 slice.bytes += 128 + key.count + item.valueLength
                 if slice.bytes >= sliceBytes { slice.next = Array(key) + [0] }
-                if item.storedHash ?? hash != hash, differing.count < 8 { differing.append(Array(key)) }
             }
+            if item.storedHash != hash, differing.count < 8 { differing.append(item.withUserKey { Array($0) }) }
             slice.sum &+= hash
             slice.items += 1
             return slice.next == nil ? .next : .stop
@@ -150,20 +150,4 @@ extension LiveState {
         record.hash = audit.sum
         return .differs(difference)
     }
-}
-
-extension ReadView {
-    /// The hash that the items make, from their content.
-    func recomputedHash() throws -> UInt128 {
-        var hash: UInt128 = 0
-        try scan(KeyBounds(prefix: [])) { item in
-            hash &+= try item.hash(isRecomputed: true)
-            return .next
-        }
-        return hash
-    }
-}
-
-extension FixedWidthInteger {
-    var littleEndianBytes: [UInt8] { withUnsafeBytes(of: littleEndian) { Array($0) } }
 }

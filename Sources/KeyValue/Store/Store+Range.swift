@@ -6,7 +6,7 @@ extension Store {
         let view = try state.withLock { try $0.makeView() }
         try check(query.revision, view.mark)
         var builder = PageBuilder(query: query)
-        try view.scan(query.bounds, isReverse: query.reverse) { try builder.visit($0) }
+        try view.scan(query.bounds.raw(.keys), isReverse: query.reverse) { try builder.visit($0) }
         return builder.page(mark: view.mark)
     }
 }
@@ -73,14 +73,14 @@ private struct PageBuilder {
     }
 
     mutating func visit(_ scanned: ScannedItem) throws -> ScanStep {
-        if let group = scanned.withKey({ query.group(of: $0) }) {
+        if let group = scanned.withUserKey({ query.group(of: $0) }) {
             guard admits(group.count) else { return .stop }
             groups.append(group)
             last = group
-            if query.reverse { return .jump(group) }
-            return KeyBounds.successor(ofPrefix: group).map { .jump($0) } ?? .stop
+            if query.reverse { return .jump(Space.keys.raw(group)) }
+            return KeyBounds.successor(ofPrefix: group).map { .jump(Space.keys.raw($0)) } ?? .stop
         }
-        let size = scanned.withKey { $0.count } + (query.keysOnly ? 0 : scanned.valueLength)
+        let size = scanned.withUserKey { $0.count } + (query.keysOnly ? 0 : scanned.valueLength)
         guard admits(size) else { return .stop }
         let item = try scanned.item(keysOnly: query.keysOnly)
         last = Array(item.key)

@@ -1,5 +1,6 @@
 internal import Checksum
 internal import LMDB
+
 extension Store {
     /// What one hold of the lock finds for a lookup.
     private enum Found: ~Copyable {
@@ -10,7 +11,12 @@ extension Store {
     /// A key's item, and the mark of the cut that it was read from. A key that cannot exist (empty, too long) does not.
     public func get(_ key: ArraySlice<UInt8>) throws -> (item: Item?, mark: StateMark) {
         guard Command.validate(keyLength: key.count) == nil else { return (nil, mark) }
-        return try key.withUnsafeBytes { key in
+        return try record(.keys, key)
+    }
+
+    /// The record of a key in a space as an item. The raw key is of a length that can be looked up.
+    func record(_ space: Space, _ key: ArraySlice<UInt8>) throws -> (item: Item?, mark: StateMark) {
+        try withRawKey(space, key) { key in
             let found = try state.withLock { state throws -> Found in
                 switch state.lookUp(key) {
                 case .gone: .decided(nil, state.record.mark)
@@ -32,11 +38,25 @@ extension Store {
         if prefix.isEmpty { return state.withLock { (Int(clamping: $0.record.keyCount), $0.record.mark) } }
         let view = try state.withLock { try $0.makeView() }
         var count = 0
-        try view.scan(KeyBounds(prefix: prefix)) { _ in
+        try view.scan(KeyBounds(prefix: Space.keys.raw(prefix))) { _ in
             count += 1
             return .next
         }
         return (count, view.mark)
+    }
+
+    /// A raw key for the time of a call.
+    private func withRawKey<Result>(
+        _ space: Space,
+        _ key: ArraySlice<UInt8>,
+        _ body: (UnsafeRawBufferPointer) throws -> Result
+    ) throws -> Result {
+        try withUnsafeTemporaryAllocation(byteCount: key.count + 1, alignment: 1) { buffer in
+            var writer = BufferWriter(buffer)
+            writer.write(space.rawValue)
+            key.withUnsafeBytes { writer.write(raw: $0) }
+            return try body(UnsafeRawBufferPointer(buffer))
+        }
     }
 
     /// A checksum over every item with its metadata, in the order of the keys: equal for equal states. Reads everything,
@@ -47,6 +67,7 @@ extension Store {
         try view.scan(KeyBounds(prefix: [])) { scanned in
             let item = try scanned.item(keysOnly: false)
             let contentType = Array((item.contentType ?? "").utf8)
+            checksum.update(scanned.withKey { $0.first ?? 0 })
             for part in [item.key, item.value, contentType[...]] {
                 checksum.update(UInt64(part.count))
                 checksum.update(part)

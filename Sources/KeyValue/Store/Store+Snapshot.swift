@@ -51,9 +51,9 @@ extension Store {
             let next = current + 1
             // One that could not be removed when it failed.
             if try directory.generations().contains(next) { try directory.removeGeneration(next) }
-            let new: (backend: Backend, record: StateRecord)
+            let new: LiveState
             do {
-                new = try build(generation: next, from: source) { record in
+                let built = try build(generation: next, from: source) { record in
                     guard record.mark.index == index, record.mark.term == term else {
                         throw StoreError(
                             code: .badSnapshot,
@@ -64,6 +64,7 @@ extension Store {
                     }
                     record.membership = membership
                 }
+                new = try LiveState(backend: built.backend, record: built.record, options: options)
                 try directory.writePointer(next)
             } catch {
                 // Where the pointer names it already, the process ends and the next start finds it there.
@@ -76,7 +77,7 @@ extension Store {
             // The old state is freed behind the lock; its files close when its last reader ends.
             let old = state.withLock { state in
                 let old = state
-                state = LiveState(backend: new.backend, record: new.record, options: options)
+                state = new
                 return old
             }
             withExtendedLifetime(old) {}
@@ -114,14 +115,14 @@ extension Store {
                 }
             }
             try reader.expectEnd(from: source)
-            guard items == record.keyCount else {
+            guard items == record.recordCount else {
                 throw StoreError(
                     code: .badSnapshot,
                     path: directory.path,
-                    message: "the snapshot has \(items) keys, but announced \(record.keyCount)"
+                    message: "the snapshot has \(items) records, but announced \(record.recordCount)"
                 )
             }
-            guard hash == record.hash || !record.isHashed else {
+            guard hash == record.hash else {
                 throw StoreError(
                     code: .badSnapshot,
                     path: directory.path,
@@ -129,7 +130,6 @@ extension Store {
                         + "it was not installed, fetch it again"
                 )
             }
-            (record.hash, record.isHashed) = (hash, true)
             try backend.append(batch, last: record)
         } catch let error as LMDBError where error.code == .keyExists {
             throw StoreError(code: .badSnapshot, path: directory.path, message: "the snapshot's keys are not in order")
@@ -188,7 +188,7 @@ extension Backend {
                     next = try cursor.next()
                 }
             }
-            guard hash == record.hash || !record.isHashed || !isChecked else {
+            guard hash == record.hash || !isChecked else {
                 throw StoreError(
                     code: .stateDiffers,
                     path: path,

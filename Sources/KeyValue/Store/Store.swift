@@ -21,13 +21,7 @@ public final class Store: Sendable {
         self.directory = directory
         self.options = options
         let record = try backend.readStateRecord()
-        var live = LiveState(backend: backend, record: record, options: options)
-        if !record.isHashed {
-            // The state of an earlier version; the next flush makes the hash durable.
-            live.record.hash = try live.makeView().recomputedHash()
-            live.record.isHashed = true
-        }
-        state = Guarded(live)
+        state = Guarded(try LiveState(backend: backend, record: record, options: options))
     }
 
     /// Opens the state in `directory`, creating it when there is none (its parent must be there).

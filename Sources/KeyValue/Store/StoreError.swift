@@ -11,6 +11,8 @@ public struct StoreError: Error, Hashable, Sendable, CustomStringConvertible {
         public static let corrupt = Code(rawValue: "corrupt")
         /// The directory was written by a newer version.
         public static let newerFormat = Code(rawValue: "newer_format")
+        /// The directory or snapshot was written by a version before the first release.
+        public static let olderFormat = Code(rawValue: "older_format")
         /// The files of the directory do not fit together.
         public static let inconsistentDirectory = Code(rawValue: "inconsistent_directory")
         /// A snapshot ends early, is malformed, or is not the one that was announced.

@@ -6,18 +6,19 @@ internal import Checksum
 ///
 /// | offset | bytes | |
 /// |---|---|---|
-/// | 0 | 1 | format version, 2; 1 is read, too |
+/// | 0 | 1 | format version, 2 |
 /// | 1 | 1 | content type, see ``ContentTypes`` |
 /// | 2 | 2 | bytes of the content type when it is spelled out |
-/// | 4 | 4 | CRC-32C of the key, bytes 0–3, bytes 8–63 and the spelled-out content type |
+/// | 4 | 4 | CRC-32C of the raw key, bytes 0–3, bytes 8–63 and the spelled-out content type |
 /// | 8 | 32 | create revision, modify revision, version, lease |
 /// | 40 | 4 | bytes of the value |
 /// | 44 | 4 | CRC-32C of the value |
-/// | 48 | 16 | the item's hash, see ``ItemHash``; version 1 has none, and 48 bytes |
+/// | 48 | 16 | the item's hash, see ``ItemHash`` |
 ///
 /// There are two checksums, so that the metadata is proved without reading the value, which may fill many pages.
 struct StoredRecord {
     struct Parts {
+        /// Raw, as everywhere here; see ``Space``.
         var key: UnsafeRawBufferPointer
         var contentType: UInt8
         var spelledContentType: UnsafeRawBufferPointer
@@ -33,9 +34,8 @@ struct StoredRecord {
     private let contentType: UInt8
     private let spelledLength: Int
     private let valueChecksum: UInt32
-    /// As it was stored with the item; nil in a record of version 1.
-    let storedHash: UInt128?
-    private let headerLength: Int
+    /// As it was stored with the item.
+    let storedHash: UInt128
     private let bytes: UnsafeRawBufferPointer
 
     static func length(of parts: Parts) -> Int {
@@ -80,9 +80,8 @@ struct StoredRecord {
 
     /// Reads a record in place; nil when it is corrupt. The value is not looked at before it is asked for.
     init?(_ bytes: UnsafeRawBufferPointer, key: UnsafeRawBufferPointer) {
-        guard let version = bytes.first, version == Self.version || version == 1 else { return nil }
-        headerLength = version == 1 ? 48 : Self.headerLength
-        guard bytes.count >= headerLength else { return nil }
+        guard bytes.first == Self.version, bytes.count >= Self.headerLength else { return nil }
+        let headerLength = Self.headerLength
         func load<Integer: FixedWidthInteger & BitwiseCopyable>(_ offset: Int, _: Integer.Type) -> Integer {
             Integer(littleEndian: bytes.loadUnaligned(fromByteOffset: offset, as: Integer.self))
         }
@@ -90,7 +89,7 @@ struct StoredRecord {
         spelledLength = Int(load(2, UInt16.self))
         valueLength = Int(load(40, UInt32.self))
         valueChecksum = load(44, UInt32.self)
-        storedHash = version == 1 ? nil : load(48, UInt128.self)
+        storedHash = load(48, UInt128.self)
         guard bytes.count == headerLength + spelledLength + valueLength,
             Self.headerChecksum(key: key, bytes, length: headerLength + spelledLength) == load(4, UInt32.self)
         else { return nil }
@@ -104,11 +103,11 @@ struct StoredRecord {
     }
 
     private var valueBytes: UnsafeRawBufferPointer {
-        UnsafeRawBufferPointer(rebasing: bytes[(headerLength + spelledLength)...])
+        UnsafeRawBufferPointer(rebasing: bytes[(Self.headerLength + spelledLength)...])
     }
 
     private var spelledBytes: UnsafeRawBufferPointer {
-        UnsafeRawBufferPointer(rebasing: bytes[headerLength..<headerLength + spelledLength])
+        UnsafeRawBufferPointer(rebasing: bytes[Self.headerLength..<Self.headerLength + spelledLength])
     }
 
     /// Whether the value is the one that was written.
@@ -128,9 +127,10 @@ struct StoredRecord {
         )
     }
 
-    /// The item, in one buffer of its own; nil when the value is corrupt.
+    /// The item, with its key as users know it, in one buffer of its own; nil when the value is corrupt.
     func item(key: UnsafeRawBufferPointer, keysOnly: Bool = false) -> Item? {
         guard keysOnly || isValueIntact else { return nil }
+        let key = UnsafeRawBufferPointer(rebasing: key.dropFirst())
         let value = keysOnly ? UnsafeRawBufferPointer(start: nil, count: 0) : valueBytes
         let buffer = [UInt8](unsafeUninitializedCapacity: key.count + value.count) { buffer, count in
             var writer = BufferWriter(UnsafeMutableRawBufferPointer(buffer))
