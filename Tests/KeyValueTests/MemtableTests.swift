@@ -3,11 +3,9 @@ import Testing
 @testable import KeyValue
 
 @Suite struct MemtableTests {
-    private func entry(_ key: [UInt8], revision: UInt64) throws -> MemtableEntry {
-        let payload = Command.put(key: key[...], value: [1, 2]).encode(timestampMilliseconds: 0)
-        let layout = try payload.withUnsafeBytes { try CommandLayout(decoding: $0) }
+    private func entry(_ key: [UInt8], revision: UInt64) -> MemtableEntry {
         let metadata = ItemMetadata(createRevision: 1, modRevision: revision, version: 1)
-        return MemtableEntry(put: layout, payload: payload, metadata: metadata)
+        return MemtableEntry(rawKey: key, value: [1, 2], metadata: metadata)
     }
 
     private func contents(_ table: Memtable) -> [(key: [UInt8], revision: UInt64)] {
@@ -31,7 +29,7 @@ import Testing
         var table = Memtable()
         var expected: [[UInt8]: UInt64] = [:]
         for (revision, number) in numbers.enumerated() {
-            table.put(try entry(key(number), revision: UInt64(revision)))
+            table.put(entry(key(number), revision: UInt64(revision)))
             expected[key(number)] = UInt64(revision)
         }
         let sorted = expected.sorted { $0.key.lexicographicallyPrecedes($1.key) }
@@ -56,7 +54,7 @@ import Testing
         for _ in 0..<700 {
             let key = Command.randomKey(using: &generator)
             keys.insert(key)
-            table.put(try entry(key, revision: 1))
+            table.put(entry(key, revision: 1))
         }
         let sorted = keys.sorted { $0.lexicographicallyPrecedes($1) }
         for _ in 0..<500 {
@@ -77,10 +75,10 @@ import Testing
         var table = Memtable()
         var copies: [(table: Memtable, expected: [[UInt8]])] = []
         for number in 0..<2_000 {
-            table.put(try entry(key(number), revision: 1))
+            table.put(entry(key(number), revision: 1))
             if number.isMultiple(of: 100) { copies.append((table, contents(table).map(\.key))) }
         }
-        for number in 0..<2_000 { table.put(try entry(key(number), revision: 2)) }
+        for number in 0..<2_000 { table.put(entry(key(number), revision: 2)) }
         table.deletePrefix([])
         #expect(table.first == nil)
         for copy in copies {
@@ -92,7 +90,7 @@ import Testing
     @Test("A deleted prefix takes its keys out, hides those below, and takes smaller prefixes in")
     func deletedPrefixes() throws {
         var table = Memtable()
-        for number in 0..<500 { table.put(try entry(key(number), revision: 1)) }
+        for number in 0..<500 { table.put(entry(key(number), revision: 1)) }
         table.deletePrefix(key(12))
         table.deletePrefix(key(1))
         table.deletePrefix(key(44))
