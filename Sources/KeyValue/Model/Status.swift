@@ -95,27 +95,3 @@ public struct LockTicketStatus: Hashable, Sendable {
     public var token: UInt64 { ticket.token }
     public var holds: Bool { position == 0 }
 }
-
-/// A change of a key or a lock, as watchers see it.
-public struct Event: Hashable, Sendable {
-    public enum Kind: UInt8, Hashable, Sendable {
-        case put = 1
-        case delete = 2
-        /// A delete because a lease ended by itself.
-        case expire = 3
-    }
-
-    public var revision: UInt64
-    public var kind: Kind
-    /// What it holds now. For a delete: the key, no value, and the revision of the delete.
-    public var item: Item
-    /// What it held before; nil when it was not there.
-    public var previous: Item?
-
-    public init(revision: UInt64, kind: Kind, item: Item, previous: Item? = nil) {
-        self.revision = revision
-        self.kind = kind
-        self.item = item
-        self.previous = previous
-    }
-}
