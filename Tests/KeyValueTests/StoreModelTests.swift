@@ -46,13 +46,13 @@ import Testing
         }
     }
 
-    @Test("A frozen memtable whose flush failed is read, overwritten and flushed later", arguments: 0..<4)
+    @Test("A frozen memtable whose flush failed is read, overwritten and flushed later", arguments: 0..<2)
     func failedFlush(seed: UInt64) throws {
         try withTemporaryDirectory { directory in
             var generator = SeededGenerator(seed: seed)
             var options = StoreFixture.options
             // Too small for what is put at once: the transaction is undone.
-            options.mapSize = 1 << 20
+            options.mapSize = 2 << 20
             let fixture = try StoreFixture(directory: directory + "/state", options: options)
             func commands(_ count: Int) -> [Command] {
                 (0..<count).map { _ in Command.random(using: &generator, latestRevision: fixture.model.revision) }
@@ -60,23 +60,25 @@ import Testing
             try fixture.append(commands(100))
             try fixture.store.flush()
             let durable = fixture.store.durablePosition
-            let large = [UInt8](repeating: 1, count: 300_000)[...]
+            let large = [UInt8](repeating: 1, count: 600_000)[...]
             try fixture.append(commands(100))
             try fixture.append((0..<5).map { Command.put(key: "large/\($0)".bytes, value: large) })
             #expect(throws: (any Error).self) { try fixture.store.flush() }
             #expect(fixture.store.durablePosition == durable)
             try fixture.check(using: &generator)
             // Now there are three levels.
-            for _ in 0..<10 {
-                try fixture.append(commands(30))
+            for _ in 0..<4 {
+                try fixture.append(commands(60))
                 try fixture.check(using: &generator)
             }
             try fixture.append([.deletePrefix("large/".bytes)])
             try fixture.check(using: &generator)
             #expect(throws: (any Error).self) { try fixture.store.flush() }
             try fixture.crashAndReplay()
+            // There is room for what is left of it, but not for its history.
             try fixture.store.flush()
             try fixture.check(using: &generator)
+            #expect(fixture.store.compactRevision == fixture.model.revision)
         }
     }
 }

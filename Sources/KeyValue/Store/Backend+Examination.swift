@@ -18,8 +18,12 @@ extension Backend {
         var hash: UInt128 = 0
         /// Set when another version of the program wrote the record of the state, whose items are not judged then.
         var otherFormat: StoreError?
-        /// Items whose own checksum is wrong.
+        /// Records whose own checksum is wrong.
         var corruptItems: UInt64 = 0
+        /// The record of the history, if there is one; and what is there of the history.
+        var history: (state: HistoryState, extent: HistoryExtent)?
+        var isHistoryUnreadable = false
+        var extent = HistoryExtent()
 
         var all: [Damage] { report.damages + damages }
     }
@@ -69,55 +73,90 @@ extension Backend {
         progress: ((_ done: UInt64, _ total: UInt64) -> Void)? = nil,
         visit: ((_ key: UnsafeRawBufferPointer, _ record: StoredRecord) -> Void)? = nil
     ) throws -> Findings {
-        var findings = Findings()
-        var (damages, record, hasRecord): ([Damage], StateRecord?, Bool) = ([], StateRecord(), false)
-        var otherFormat: StoreError?
-        var (keys, records, bytes, corrupt): (UInt64, UInt64, UInt64, UInt64) = (0, 0, 0, 0)
-        var hash: UInt128 = 0
+        let collector = Collector(path)
         var options = examination()
         options.progress = progress
         options.visit = { database, key, value in
-            if database == 0 {
-                guard Space.isValid(rawKey: key), let item = StoredRecord(value, key: key),
-                    let itemHash = item.recomputedHash(key: key)
-                else {
-                    corrupt += 1
-                    if corrupt <= 20 {
-                        let name = Space.describe(rawKey: key)
-                        damages.append(Damage(.record, "the record of \(name) is corrupt"))
-                    }
-                    return
-                }
-                records += 1
-                hash &+= itemHash
-                guard key.first == Space.keys.rawValue else { return }
-                keys += 1
-                bytes += UInt64(key.count - 1 + item.valueLength)
-                visit?(key, item)
-            } else if key.elementsEqual(recordKey) {
-                hasRecord = true
-                do throws(StoreError) {
-                    record = try StateRecord(decoding: value, path: path)
-                } catch {
-                    record = nil
-                    if error.code != .corrupt { otherFormat = error }
-                    damages.append(Damage(.record, error.message))
-                }
+            switch databaseNames[database] {
+            case "items": collector.takeItem(key, value, visit)
+            case "history": collector.takeChange(key, value)
+            case "deletions": collector.takeDeletion(key, value)
+            default: collector.takeMeta(key, value)
             }
         }
-        findings.report = try DataFile.examine(directory: path, options)
-        findings.hasRecord = hasRecord
-        if let otherFormat {
-            findings.otherFormat = otherFormat
+        let report = try DataFile.examine(directory: path, options)
+        var findings = collector.findings
+        findings.report = report
+        if let otherFormat = findings.otherFormat {
             findings.record = nil
             findings.damages = [Damage(.record, otherFormat.message)]
             return findings
         }
-        (findings.damages, findings.record, findings.hash) = (damages, record, hash)
-        (findings.keyCount, findings.contentBytes, findings.corruptItems) = (keys, bytes, corrupt)
-        findings.recordCount = records
         findings.compareCounts()
+        findings.compareHistory()
         return findings
+    }
+
+    /// Takes in what an examination finds. A class, because the examination keeps what it calls.
+    private final class Collector {
+        private(set) var findings = Findings()
+        private let path: String
+
+        init(_ path: String) { self.path = path }
+
+        private func damage(_ what: String) {
+            findings.corruptItems += 1
+            if findings.corruptItems <= 20 { findings.damages.append(Damage(.record, what)) }
+        }
+
+        func takeItem(
+            _ key: UnsafeRawBufferPointer,
+            _ value: UnsafeRawBufferPointer,
+            _ visit: ((UnsafeRawBufferPointer, StoredRecord) -> Void)?
+        ) {
+            guard Space.isValid(rawKey: key), let item = StoredRecord(value, key: key),
+                let hash = item.recomputedHash(key: key)
+            else { return damage("the record of \(Space.describe(rawKey: key)) is corrupt") }
+            findings.recordCount += 1
+            findings.hash &+= hash
+            guard key.first == Space.keys.rawValue else { return }
+            findings.keyCount += 1
+            findings.contentBytes += UInt64(key.count - 1 + item.valueLength)
+            visit?(key, item)
+        }
+
+        func takeChange(_ key: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer) {
+            guard let record = HistoryRecord(value, key: key), record.isIntact(key: key) else {
+                let name = HistoryRecord.split(key).map { Space.describe(rawKey: $0.key) } ?? "an unknown key"
+                return damage("a record of the history of \(name) is corrupt")
+            }
+            findings.extent.add(record: record.checksum)
+        }
+
+        func takeDeletion(_ key: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer) {
+            guard let revision = DeletionRecord.decode(value, key: key) else {
+                return damage("the record of the deletion of \(Space.describe(rawKey: key)) is corrupt")
+            }
+            findings.extent.add(deletion: revision, key)
+        }
+
+        func takeMeta(_ key: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer) {
+            if key.elementsEqual(historyKey) {
+                findings.history = HistoryState.decode(value)
+                guard findings.history == nil else { return }
+                findings.damages.append(Damage(.record, "the record of the history is corrupt"))
+                findings.isHistoryUnreadable = true
+            }
+            guard key.elementsEqual(recordKey) else { return }
+            findings.hasRecord = true
+            do throws(StoreError) {
+                findings.record = try StateRecord(decoding: value, path: path)
+            } catch {
+                findings.record = nil
+                if error.code != .corrupt { findings.otherFormat = error }
+                findings.damages.append(Damage(.record, error.message))
+            }
+        }
     }
 }
 
@@ -140,6 +179,28 @@ extension Backend.Findings {
         } else if record.hash != hash {
             let what = "every item is sound by itself, but together they are not the state whose hash was kept"
             damages.append(Damage(.count, what))
+        }
+    }
+}
+
+extension Backend.Findings {
+    /// What was found of the history against what its record tells.
+    fileprivate mutating func compareHistory() {
+        guard report.isSound, corruptItems == 0, !isHistoryUnreadable else { return }
+        let told = history?.extent ?? HistoryExtent()
+        if told.records != extent.records || told.deletions != extent.deletions {
+            damages.append(
+                Damage(
+                    .count,
+                    "the record of the history tells of \(told.records) changes and \(told.deletions) deleted keys, there are "
+                        + "\(extent.records) and \(extent.deletions)"
+                )
+            )
+        } else if told.sum != extent.sum {
+            let what = "every record of the history is sound by itself, but together they are not those that were kept"
+            damages.append(Damage(.count, what))
+        } else if let state = history?.state, let record, state.last.revision > record.mark.revision {
+            damages.append(Damage(.record, "the record of the history goes beyond the state's revision"))
         }
     }
 }

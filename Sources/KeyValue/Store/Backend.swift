@@ -2,7 +2,7 @@ internal import LMDB
 
 /// One generation of the state on disk: an LMDB environment with the items and the record of the state.
 final class Backend: Sendable {
-    static let databaseNames = ["items", "meta"]
+    static let databaseNames = ["items", "meta", "history", "deletions"]
     static let recordKey = Array("state".utf8)
     /// Under it lies the number of the transaction that wrote the record of the state, with a checksum: each commit writes it.
     static let commitKey = Array("commit".utf8)
@@ -11,6 +11,10 @@ final class Backend: Sendable {
     let environment: Environment
     let items: Database
     let meta: Database
+    /// What each change replaced, see ``HistoryRecord``.
+    let history: Database
+    /// When the keys were deleted that the history still knows, see ``DeletionRecord``.
+    let deletions: Database
 
     /// Opens the environment in `path`, creating it when there is none (its parent must be there).
     init(path: String, options: StoreOptions) throws {
@@ -26,6 +30,8 @@ final class Backend: Sendable {
         environment = try Environment(path: path, options: environmentOptions, holding: lock)
         items = try environment.openDatabase("items")
         meta = try environment.openDatabase("meta")
+        history = try environment.openDatabase("history")
+        deletions = try environment.openDatabase("deletions")
     }
 
     /// Closes the files now; throws LMDB's `busy` while transactions are open.
@@ -77,9 +83,11 @@ final class Backend: Sendable {
         try transaction.withCursor(in: items, body)
     }
 
-    /// Writes what the memtable holds, and the record that tells how far it goes, as one durable transaction (R7).
-    func commit(_ table: Memtable, record: StateRecord) throws {
+    /// Writes what the memtable holds and the history of it, and the record that tells how far it goes, as one durable transaction (R7).
+    func commit(_ frozen: FrozenMemtable) throws {
         try environment.write { transaction in
+            try writeHistory(frozen, in: transaction)
+            let table = frozen.table
             for prefix in table.deletedPrefixes { try delete(prefix: prefix, in: transaction) }
             // In the order of the keys, so that each page is touched once.
             var position = table.first
@@ -87,7 +95,7 @@ final class Backend: Sendable {
                 try write(table[current], in: transaction)
                 position = table.position(after: current)
             }
-            try put(record.encode(), in: transaction)
+            try put(frozen.record.encode(), in: transaction)
         }
     }
 
@@ -130,12 +138,21 @@ final class Backend: Sendable {
         }
     }
 
-    /// Adds items whose keys lie in ascending order beyond those that are there, as they were stored elsewhere; and the record of
-    /// the state with the last ones.
-    func append(_ batch: [(key: ArraySlice<UInt8>, record: ArraySlice<UInt8>)], last: StateRecord?) throws {
+    /// A record that is added to a database behind its last key.
+    struct Appended {
+        var database: Database
+        var key: [UInt8]
+        var record: [UInt8]
+    }
+
+    /// Adds records whose keys lie in ascending order beyond those that are there, as they were stored elsewhere; and the record of
+    /// the state, and of the history, with the last ones.
+    func append(_ batch: [Appended], last: (record: StateRecord, history: [UInt8])?) throws {
         try environment.write { transaction in
-            for (key, record) in batch { try transaction.put(record, forKey: key, in: items, mode: .append) }
-            if let last { try put(last.encode(), in: transaction) }
+            for one in batch { try transaction.put(one.record, forKey: one.key, in: one.database, mode: .append) }
+            guard let last else { return }
+            try transaction.put(last.history, forKey: Self.historyKey, in: meta)
+            try put(last.record.encode(), in: transaction)
         }
     }
 }

@@ -4,12 +4,20 @@ internal import LMDB
 /// A memtable on its way to the disk, with the record of the state as it stood when it was frozen.
 struct FrozenMemtable: Sendable {
     let table: Memtable
+    let log: EventLog
     let record: StateRecord
+    var history: HistoryState
+
+    /// What it takes in memory, or will take in the flush.
+    var bytes: Int { table.bytes + log.bytes }
 }
 
 /// What the store's lock guards.
 struct LiveState: Sendable {
     var active = Memtable()
+    /// The changes that made ``active``.
+    var log: EventLog
+    var history: HistoryState
     /// While a flush runs, or after one failed.
     var frozen: FrozenMemtable?
     var backend: Backend
@@ -26,10 +34,14 @@ struct LiveState: Sendable {
     var audit: Audit?
 
     private let maximumTombstones: Int
+    let historyBounds: HistoryState.Bounds
 
-    init(backend: Backend, record: StateRecord, options: StoreOptions) throws {
+    init(backend: Backend, record: StateRecord, history: HistoryState, options: StoreOptions) throws {
         self.backend = backend
         maximumTombstones = options.maximumTombstones
+        historyBounds = HistoryState.Bounds(options)
+        self.history = history
+        log = EventLog(base: record.mark.revision)
         self.record = record
         durable = record
         if record.leaseCount > 0 { try readLeases() }
@@ -50,7 +62,10 @@ struct LiveState: Sendable {
         leaseClock = clock
     }
 
-    var pendingBytes: Int { active.bytes + (frozen?.table.bytes ?? 0) }
+    /// What of ``pendingBytes`` no flush has taken up.
+    var activeBytes: Int { active.bytes + log.bytes }
+
+    var pendingBytes: Int { activeBytes + (frozen?.bytes ?? 0) }
 
     func makeView() throws -> ReadView {
         ReadView(
@@ -84,6 +99,7 @@ struct LiveState: Sendable {
         guard layout.operation.rawValue <= CommandLayout.Operation.deletePrefix.rawValue, !layout.hasOptions,
             !layout.hasLease
         else { return .invalid(.unknownOperation) }
+        defer { settleHistory() }
         record.mark.timestampMilliseconds = max(record.mark.timestampMilliseconds, layout.timestampMilliseconds)
         if layout.operation == .deletePrefix { return try deletePrefix(Array(payload[layout.rawKey])) }
         let current = try payload.withUnsafeBytes {
@@ -169,6 +185,7 @@ struct LiveState: Sendable {
             record.contentBytes += UInt64(entry.isTombstone ? 0 : entry.contentSize)
         }
         if isThere == entry.isTombstone { count(entry.isTombstone ? .max : 1, inSpace: entry.space) }
+        noteInHistory(entry, over: current)
         active.put(entry, at: current.position, replacing: current.isInActive)
     }
 
@@ -180,6 +197,7 @@ struct LiveState: Sendable {
         record.recordCount -= UInt64(doomed.count)
         record.contentBytes -= doomed.contentBytes
         active.deletePrefix(rawPrefix)
+        history.forget(upTo: record.mark.revision)
     }
 
     /// Counts records; `change` is added modulo 2^64.

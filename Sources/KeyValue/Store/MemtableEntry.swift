@@ -69,7 +69,10 @@ struct MemtableEntry: Sendable {
     static let minimumSize = 2 << 10
 
     /// What it counts against the memtable's bound: the payload, its array's header, and its place in the table.
-    var size: Int { max(Self.minimumSize, storage.count + 32 + MemoryLayout<MemtableEntry>.stride) }
+    var size: Int { max(Self.minimumSize, memorySize) }
+
+    /// What it takes in memory.
+    var memorySize: Int { storage.count + 32 + MemoryLayout<MemtableEntry>.stride }
 
     var isTombstone: Bool { kind != .put }
 

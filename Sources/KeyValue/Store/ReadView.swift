@@ -21,6 +21,12 @@ struct ScannedItem {
 
     fileprivate var source: Source
 
+    init(_ entry: MemtableEntry) { source = .memory(entry) }
+
+    init(_ record: StoredRecord, key: UnsafeRawBufferPointer, _ backend: Backend) {
+        source = .stored(record, key: key, backend)
+    }
+
     /// With the raw key.
     func withKey<Result>(_ body: (UnsafeRawBufferPointer) throws -> Result) rethrows -> Result {
         switch source {
@@ -202,11 +208,12 @@ private struct MergeScan: ~Copyable {
         }
     }
 
-    /// Runs over the visible items within the bounds.
+    /// Runs over the visible items within the bounds, and over tombstones where they are asked for.
     mutating func run(
         _ bounds: KeyBounds,
         _ backend: Backend,
         _ cursor: inout Cursor,
+        includesTombstones: Bool,
         visit: (ScannedItem) throws -> ScanStep
     ) throws {
         try seek(isReverse ? bounds.upper : bounds.lower, &cursor)
@@ -217,7 +224,7 @@ private struct MergeScan: ~Copyable {
                 try skip(front, hiddenBy: prefix, &cursor)
                 continue
             }
-            guard let item = try visibleItem(front, backend) else {
+            guard let item = try visibleItem(front, backend, includesTombstones) else {
                 try advance(front, &cursor)
                 continue
             }
@@ -229,18 +236,20 @@ private struct MergeScan: ~Copyable {
         }
     }
 
-    private func visibleItem(_ front: Level, _ backend: Backend) throws -> ScannedItem? {
+    private func visibleItem(
+        _ front: Level,
+        _ backend: Backend,
+        _ includesTombstones: Bool
+    ) throws -> ScannedItem? {
         let entry =
             switch front {
             case .active: active?.entry
             case .frozen: frozen?.entry
             case .stored: nil as MemtableEntry?
             }
-        if let entry { return entry.isTombstone ? nil : ScannedItem(source: .memory(entry)) }
+        if let entry { return entry.isTombstone && !includesTombstones ? nil : ScannedItem(entry) }
         guard let stored else { return nil }
-        return ScannedItem(
-            source: .stored(try backend.decode(stored.value, key: stored.key), key: stored.key, backend)
-        )
+        return ScannedItem(try backend.decode(stored.value, key: stored.key), key: stored.key, backend)
     }
 
     /// Moves one level past a run of keys that a newer level hides.
@@ -260,16 +269,18 @@ private struct MergeScan: ~Copyable {
 }
 
 extension ReadView {
-    /// Calls `visit` for each record within `bounds` of raw keys, in their order.
+    /// Calls `visit` for each record within `bounds` of raw keys, in their order; with
+    /// `includesTombstones` also for those of the memtables.
     func scan(
         _ bounds: KeyBounds,
         isReverse: Bool = false,
+        includesTombstones: Bool = false,
         visit: (ScannedItem) throws -> ScanStep
     ) throws {
         guard !bounds.isEmpty else { return }
         var merge = MergeScan(self, isReverse: isReverse)
         try backend.withItemCursor(in: transaction) { cursor in
-            try merge.run(bounds, backend, &cursor, visit: visit)
+            try merge.run(bounds, backend, &cursor, includesTombstones: includesTombstones, visit: visit)
         }
     }
 }

@@ -3,9 +3,9 @@ internal import Checksum
 /// The form of a state in a snapshot: a stream of frames that describes itself.
 ///
 /// Little-endian: the magic "KTKVSNAP" and a version of 4 bytes; then frames, each a kind byte, a length of 4 bytes and as many
-/// bytes. The first frame is the ``StateRecord``, then comes one for each record in ascending order of the raw keys (key length in
-/// 2 bytes, key, ``StoredRecord``), and at last a trailer with the number of items in 8 bytes and the CRC-32C of everything before
-/// the trailer's frame.
+/// bytes. The first frame is the ``StateRecord``, the second the ``HistoryState``; then comes one for each record: those of the items,
+/// of the deletions, and of the history's changes, each kind in ascending order of the keys (key length in 2 bytes, key, the record as it is
+/// stored); and at last a trailer with the number of records in 8 bytes and the CRC-32C of everything before the trailer's frame.
 enum SnapshotStream {
     static let magic = Array("KTKVSNAP".utf8)
     static let version: UInt32 = 2
@@ -18,6 +18,9 @@ enum SnapshotStream {
         case state = 1
         case item = 2
         case trailer = 3
+        case history = 4
+        case deletion = 5
+        case change = 6
     }
 }
 
@@ -27,7 +30,7 @@ struct SnapshotWriter {
 
     private var buffer: [UInt8] = []
     private var checksum = CRC32C()
-    private var items: UInt64 = 0
+    private var records: UInt64 = 0
 
     init() {
         buffer.reserveCapacity(2 * Self.pieceLength)
@@ -44,29 +47,31 @@ struct SnapshotWriter {
         append(UInt32(length))
     }
 
-    mutating func write(_ record: StateRecord) {
-        let bytes = record.encode()
-        begin(.state, length: bytes.count)
-        buffer += bytes
+    mutating func write(_ record: StateRecord, _ history: HistoryState) {
+        for (kind, bytes) in [(SnapshotStream.Kind.state, record.encode()), (.history, history.encode())] {
+            begin(kind, length: bytes.count)
+            buffer += bytes
+        }
     }
 
     mutating func write(
+        _ kind: SnapshotStream.Kind = .item,
         key: UnsafeRawBufferPointer,
         record: UnsafeRawBufferPointer,
         to sink: (UnsafeRawBufferPointer) throws -> Void
     ) throws {
-        begin(.item, length: 2 + key.count + record.count)
+        begin(kind, length: 2 + key.count + record.count)
         append(UInt16(key.count))
         buffer.append(contentsOf: key)
         buffer.append(contentsOf: record)
-        items += 1
+        records += 1
         if buffer.count >= Self.pieceLength { try emit(to: sink) }
     }
 
     mutating func finish(to sink: (UnsafeRawBufferPointer) throws -> Void) throws {
         try emit(to: sink)
         begin(.trailer, length: 12)
-        append(items)
+        append(records)
         append(checksum.value)
         try buffer.withUnsafeBytes { try sink($0) }
         buffer = []
@@ -85,6 +90,9 @@ struct SnapshotReader: ~Copyable {
     enum Frame {
         /// `hash` is what the item's content adds to the state's hash.
         case item(key: ArraySlice<UInt8>, record: ArraySlice<UInt8>, hash: UInt128)
+        case deletion(key: ArraySlice<UInt8>, record: ArraySlice<UInt8>)
+        /// `key` is the place in the history, see ``HistoryRecord``.
+        case change(key: ArraySlice<UInt8>, record: ArraySlice<UInt8>)
         case end
     }
 
@@ -94,7 +102,7 @@ struct SnapshotReader: ~Copyable {
     private var buffer: [UInt8] = []
     private var offset = 0
     private var checksum = CRC32C()
-    private var items: UInt64 = 0
+    private var records: UInt64 = 0
 
     init(path: String) { self.path = path }
 
@@ -130,7 +138,9 @@ struct SnapshotReader: ~Copyable {
     }
 
     /// The head of the stream; to be called first.
-    mutating func readState(from source: (Int) throws -> [UInt8]?) throws -> StateRecord {
+    mutating func readState(
+        from source: (Int) throws -> [UInt8]?
+    ) throws -> (record: StateRecord, history: HistoryState) {
         guard try take(SnapshotStream.magic.count, from: source).elementsEqual(SnapshotStream.magic) else {
             throw bad("this is no snapshot of a key-value state")
         }
@@ -138,10 +148,22 @@ struct SnapshotReader: ~Copyable {
         guard version == SnapshotStream.version else {
             throw StoreError.otherFormat(version, known: SnapshotStream.version, what: "snapshot", path: path)
         }
+        let state = try readFrame(.state, from: source)
+        let record = try state.withUnsafeBytes { try StateRecord(decoding: $0, path: path) }
+        let history = try readFrame(.history, from: source).withUnsafeBytes { HistoryState.decode($0) }
+        guard let history, history.state.last.revision <= record.mark.revision else {
+            throw bad("the snapshot is malformed")
+        }
+        return (record, history.state)
+    }
+
+    private mutating func readFrame(
+        _ kind: SnapshotStream.Kind,
+        from source: (Int) throws -> [UInt8]?
+    ) throws -> ArraySlice<UInt8> {
         let head = try take(SnapshotStream.frameHeaderLength, from: source)
-        guard head.first == SnapshotStream.Kind.state.rawValue else { throw bad("the snapshot is malformed") }
-        let bytes = try take(try length(head), from: source)
-        return try bytes.withUnsafeBytes { try StateRecord(decoding: $0, path: path) }
+        guard head.first == kind.rawValue else { throw bad("the snapshot is malformed") }
+        return try take(try length(head), from: source)
     }
 
     private func length(_ head: ArraySlice<UInt8>) throws -> Int {
@@ -155,24 +177,49 @@ struct SnapshotReader: ~Copyable {
         if head.first == SnapshotStream.Kind.trailer.rawValue {
             guard try length(head) == 12 else { throw bad("the snapshot is malformed") }
             let trailer = try take(12, from: source, isChecked: false)
-            guard integer(trailer) == items, integer(trailer, at: 8) == checksum.value else {
+            guard integer(trailer) == records, integer(trailer, at: 8) == checksum.value else {
                 throw bad("the snapshot's checksum is wrong")
             }
             return .end
         }
-        guard head.first == SnapshotStream.Kind.item.rawValue else { throw bad("the snapshot is malformed") }
+        guard let kind = head.first.flatMap(SnapshotStream.Kind.init) else { throw bad("the snapshot is malformed") }
         checksum.update(head)
         let bytes = try take(try length(head), from: source)
         guard bytes.count >= 2 else { throw bad("the snapshot is malformed") }
         let keyLength = Int(integer(bytes) as UInt16)
         let rest = bytes.dropFirst(2)
-        let (key, record) = (rest.prefix(keyLength), rest.dropFirst(keyLength))
-        guard keyLength <= rest.count, key.withUnsafeBytes({ Space.isValid(rawKey: $0) }) else {
-            throw bad("the snapshot is malformed")
+        guard keyLength <= rest.count else { throw bad("the snapshot is malformed") }
+        records += 1
+        return try frame(kind, key: rest.prefix(keyLength), record: rest.dropFirst(keyLength))
+    }
+
+    private func frame(
+        _ kind: SnapshotStream.Kind,
+        key: ArraySlice<UInt8>,
+        record: ArraySlice<UInt8>
+    ) throws -> Frame {
+        let rawKey = kind == .change ? key.dropFirst(8) : key
+        guard rawKey.withUnsafeBytes({ Space.isValid(rawKey: $0) }) else { throw bad("the snapshot is malformed") }
+        switch kind {
+        case .item:
+            guard let hash = Self.hash(key: key, record: record) else {
+                throw bad("a record of the snapshot is corrupt")
+            }
+            return .item(key: key, record: record, hash: hash)
+        case .deletion:
+            let revision = key.withUnsafeBytes { key in
+                record.withUnsafeBytes { DeletionRecord.decode($0, key: key) }
+            }
+            guard revision != nil else { throw bad("a record of the snapshot's history is corrupt") }
+            return .deletion(key: key, record: record)
+        case .change:
+            let isIntact = key.withUnsafeBytes { key in
+                record.withUnsafeBytes { HistoryRecord($0, key: key)?.isIntact(key: key) ?? false }
+            }
+            guard isIntact else { throw bad("a record of the snapshot's history is corrupt") }
+            return .change(key: key, record: record)
+        case .state, .history, .trailer: throw bad("the snapshot is malformed")
         }
-        guard let hash = Self.hash(key: key, record: record) else { throw bad("a record of the snapshot is corrupt") }
-        items += 1
-        return .item(key: key, record: record, hash: hash)
     }
 
     /// The item's hash from its content; nil when the record is corrupt.

@@ -19,10 +19,11 @@ extension Store {
         var outcomes: [Outcome?] = []
         outcomes.reserveCapacity(entries.count)
         var next = entries.startIndex
-        let before = mark.revision
-        defer { didApply(from: before) }
+        var (before, after) = (UInt64?.none, UInt64(0))
+        defer { if let before, before != after { didApply(through: after) } }
         while next != entries.endIndex {
-            try state.withLock { state in
+            (before, after) = try state.withLock { state in
+                let first = before ?? state.record.mark.revision
                 var reader = BatchReader()
                 var room = Self.entriesPerHold
                 while next != entries.endIndex, room > 0 {
@@ -30,6 +31,7 @@ extension Store {
                     entries.formIndex(after: &next)
                     room -= 1
                 }
+                return (first, state.record.mark.revision)
             }
         }
         return outcomes
@@ -37,13 +39,14 @@ extension Store {
 
     /// Applies the command in one committed entry; see ``apply(_:)``.
     public func apply(index: UInt64, term: UInt64, payload: [UInt8]) throws -> Outcome {
-        let before = mark.revision
-        defer { didApply(from: before) }
-        return try state.withLock { state in
+        let (outcome, before, after) = try state.withLock { state in
+            let before = state.record.mark.revision
             var reader = BatchReader()
             state.advance(index: index, term: term)
-            return try state.apply(payload, &reader)
+            return (try state.apply(payload, &reader), before, state.record.mark.revision)
         }
+        if after != before { didApply(through: after) }
+        return outcome
     }
 
     /// Takes note of a committed entry that is no command; `membership` is a configuration's bytes, kept with the state.

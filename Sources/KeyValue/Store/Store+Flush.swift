@@ -22,13 +22,19 @@ extension Store {
     private func write(_ frozen: FrozenMemtable) throws {
         let backend = state.withLock { $0.backend }
         do {
-            try backend.commit(frozen.table, record: frozen.record)
+            do {
+                try backend.commit(frozen)
+            } catch let error as LMDBError where error.isLackOfRoom {
+                // The past is worth less than what is to be made durable.
+                guard let rest = state.withLock({ $0.giveUpHistory() }) else { throw error }
+                try backend.commit(rest)
+            }
         } catch let error as LMDBError where error.isLackOfRoom {
             throw StoreError(
                 code: .noRoom,
                 path: directory.path,
                 message: "no room to make the state durable (\(error)); "
-                    + "about \((2 * frozen.table.bytes) >> 20 + 2) MiB should be free"
+                    + "about \((2 * frozen.bytes) >> 20 + 2) MiB should be free"
             )
         }
         state.withLock { state in
@@ -44,9 +50,10 @@ extension LiveState {
     fileprivate mutating func freeze() -> FrozenMemtable? {
         precondition(frozen == nil, "one flush at a time")
         guard record != durable else { return nil }
-        let new = FrozenMemtable(table: active, record: record)
+        let new = FrozenMemtable(table: active, log: log, record: record, history: history)
         frozen = new
         active = Memtable()
+        log = EventLog(base: record.mark.revision)
         oldestUnflushed = nil
         return new
     }

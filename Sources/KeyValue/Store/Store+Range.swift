@@ -1,13 +1,11 @@
 extension Store {
     /// One page of keys with their items, from one consistent cut.
     ///
-    /// `limit` and `maximumBytes` below 1 count as 1. The environment's reader is held for the page only.
+    /// Throws ``HistoryError`` for a revision whose past is gone, and for one that is still to come. `limit` and `maximumBytes` below 1 count as 1. The environment's reader is held for the page only.
     public func range(_ query: RangeQuery) throws -> Page {
-        let view = try state.withLock { try $0.makeView() }
-        try check(query.revision, view.mark)
         var builder = PageBuilder(query: query)
-        try view.scan(query.bounds.raw(.keys), isReverse: query.reverse) { try builder.visit($0) }
-        return builder.page(mark: view.mark)
+        let mark = try scan(query) { try builder.visit($0) }
+        return builder.page(mark: mark)
     }
 }
 

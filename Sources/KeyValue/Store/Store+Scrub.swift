@@ -19,21 +19,40 @@ extension Store {
 }
 
 extension Backend {
-    fileprivate func scrub(behind key: [UInt8]?, milliseconds: Int) throws -> ScrubStep {
+    /// What is scrubbed, one after the other. A place is the number of the database here, and a key in it.
+    private static let scrubbed = ["items", "history", "deletions"]
+
+    fileprivate func scrub(behind place: [UInt8]?, milliseconds: Int) throws -> ScrubStep {
+        let database = Int(place?.first ?? 0)
+        guard database < Self.scrubbed.count else { return .end }
+        let key = place.map { Array($0.dropFirst()) }
         var corrupt: StoreError?
-        if key == nil { _ = try readStateRecord() }
-        let slice = try environment.scrub(Self.databaseNames[0], behind: key, milliseconds: milliseconds) {
+        if place == nil {
+            _ = try readStateRecord()
+            _ = try environment.read { try readHistory(in: $0).state }
+        }
+        let behind = key.flatMap { $0.isEmpty ? nil : $0 }
+        let slice = try environment.scrub(Self.scrubbed[database], behind: behind, milliseconds: milliseconds) {
             key,
             value in
-            guard corrupt == nil else { return }
-            guard let record = StoredRecord(value, key: key), record.isValueIntact else {
-                corrupt = .corruptItem(key, path: path)
-                return
-            }
+            if corrupt == nil { corrupt = error(in: database, key, value) }
         }
         if !slice.damages.isEmpty { throw StoreError.damaged(path, slice.damages) }
         if let corrupt { throw corrupt }
-        guard !slice.isAtEnd else { return .end }
-        return .more(behind: slice.lastKey ?? [])
+        if !slice.isAtEnd { return .more(behind: [UInt8(database)] + (slice.lastKey ?? [])) }
+        return database + 1 < Self.scrubbed.count ? .more(behind: [UInt8(database + 1)]) : .end
+    }
+
+    /// What is wrong with a record; nil when nothing is.
+    private func error(
+        in database: Int,
+        _ key: UnsafeRawBufferPointer,
+        _ value: UnsafeRawBufferPointer
+    ) -> StoreError? {
+        switch Self.scrubbed[database] {
+        case "items": StoredRecord(value, key: key)?.isValueIntact ?? false ? nil : .corruptItem(key, path: path)
+        case "history": HistoryRecord(value, key: key)?.isIntact(key: key) ?? false ? nil : corruptHistory(key)
+        default: DeletionRecord.decode(value, key: key) == nil ? .corruptItem(key, path: path) : nil
+        }
     }
 }

@@ -64,7 +64,12 @@ extension Store {
                     }
                     record.membership = membership
                 }
-                new = try LiveState(backend: built.backend, record: built.record, options: options)
+                new = try LiveState(
+                    backend: built.backend,
+                    record: built.record,
+                    history: built.history,
+                    options: options
+                )
                 try directory.writePointer(next)
             } catch {
                 // Where the pointer names it already, the process ends and the next start finds it there.
@@ -81,6 +86,7 @@ extension Store {
                 return old
             }
             withExtendedLifetime(old) {}
+            didApply(through: new.record.mark.revision)
             // Harmless when it fails: the next start removes what is not named by the pointer.
             try? directory.removeGeneration(current)
         }
@@ -94,47 +100,91 @@ extension Store {
         generation: UInt64,
         from source: (Int) throws -> [UInt8]?,
         _ check: (inout StateRecord) throws -> Void
-    ) throws -> (backend: Backend, record: StateRecord) {
+    ) throws -> (backend: Backend, record: StateRecord, history: HistoryState) {
         var reader = SnapshotReader(path: directory.path)
-        var record = try reader.readState(from: source)
+        var (record, history) = try reader.readState(from: source)
         try check(&record)
         let backend = try Backend(path: directory.path(ofGeneration: generation), options: options)
-        var batch: [(key: ArraySlice<UInt8>, record: ArraySlice<UInt8>)] = []
-        var (bytes, items, hash) = (0, UInt64(0), UInt128(0))
+        var restored = RestoredContent(backend)
         do {
-            while case .item(let key, let value, let itemHash) = try reader.next(from: source) {
-                hash &+= itemHash
-                // Copied, because a slice would keep the whole piece that it lies in.
-                batch.append((Array(key)[...], Array(value)[...]))
-                bytes += key.count + value.count
-                items += 1
-                if bytes >= Self.restoreBatchBytes || batch.count >= Self.restoreBatchItems {
-                    try backend.append(batch, last: nil)
-                    batch.removeAll(keepingCapacity: true)
-                    bytes = 0
+            while try restored.take(try reader.next(from: source)) {
+                if restored.bytes >= Self.restoreBatchBytes || restored.batch.count >= Self.restoreBatchItems {
+                    try restored.write(last: nil)
                 }
             }
             try reader.expectEnd(from: source)
-            guard items == record.recordCount else {
-                throw StoreError(
-                    code: .badSnapshot,
-                    path: directory.path,
-                    message: "the snapshot has \(items) records, but announced \(record.recordCount)"
-                )
-            }
-            guard hash == record.hash else {
-                throw StoreError(
-                    code: .badSnapshot,
-                    path: directory.path,
-                    message: "the snapshot's items do not make the hash of the state that it announced; "
-                        + "it was not installed, fetch it again"
-                )
-            }
-            try backend.append(batch, last: record)
+            try judge(restored, record)
+            try restored.write(last: (record, history))
         } catch let error as LMDBError where error.code == .keyExists {
             throw StoreError(code: .badSnapshot, path: directory.path, message: "the snapshot's keys are not in order")
         }
-        return (backend, record)
+        return (backend, record, history)
+    }
+
+    private func judge(_ restored: RestoredContent, _ record: StateRecord) throws {
+        guard restored.items == record.recordCount else {
+            throw StoreError(
+                code: .badSnapshot,
+                path: directory.path,
+                message: "the snapshot has \(restored.items) records, but announced \(record.recordCount)"
+            )
+        }
+        guard restored.hash == record.hash else {
+            throw StoreError(
+                code: .badSnapshot,
+                path: directory.path,
+                message: "the snapshot's items do not make the hash of the state that it announced; "
+                    + "it was not installed, fetch it again"
+            )
+        }
+    }
+}
+
+/// What comes out of a snapshot on its way into a new environment.
+private struct RestoredContent {
+    private let backend: Backend
+    private(set) var batch: [Backend.Appended] = []
+    /// In the batch.
+    private(set) var bytes = 0
+    private(set) var items: UInt64 = 0
+    private(set) var hash: UInt128 = 0
+    private var extent = HistoryExtent()
+
+    init(_ backend: Backend) { self.backend = backend }
+
+    /// False at the end.
+    mutating func take(_ frame: SnapshotReader.Frame) throws -> Bool {
+        switch frame {
+        case .item(let key, let record, let hash):
+            self.hash &+= hash
+            items += 1
+            append(backend.items, key, record)
+        case .deletion(let key, let record):
+            try key.withUnsafeBytes { key in
+                extent.add(deletion: try record.withUnsafeBytes { try backend.decodeDeletion($0, key: key) }, key)
+            }
+            append(backend.deletions, key, record)
+        case .change(let key, let record):
+            let checksum = try key.withUnsafeBytes { key in
+                try record.withUnsafeBytes { try backend.decodeHistory($0, place: key).checksum }
+            }
+            extent.add(record: checksum)
+            append(backend.history, key, record)
+        case .end: return false
+        }
+        return true
+    }
+
+    private mutating func append(_ database: Database, _ key: ArraySlice<UInt8>, _ record: ArraySlice<UInt8>) {
+        // Copied, because a slice would keep the whole piece that it lies in.
+        batch.append(Backend.Appended(database: database, key: Array(key), record: Array(record)))
+        bytes += key.count + record.count
+    }
+
+    mutating func write(last: (record: StateRecord, history: HistoryState)?) throws {
+        try backend.append(batch, last: last.map { ($0.record, $0.history.encode(extent)) })
+        batch.removeAll(keepingCapacity: true)
+        bytes = 0
     }
 }
 
@@ -178,7 +228,8 @@ extension Backend {
         try environment.read { transaction in
             let record = try readStateRecord(in: transaction)
             var writer = SnapshotWriter()
-            writer.write(record)
+            let history = try readHistory(in: transaction).state
+            writer.write(record, history)
             var hash: UInt128 = 0
             try withItemCursor(in: transaction) { cursor in
                 var next = try cursor.first()
@@ -195,8 +246,37 @@ extension Backend {
                     message: "the items do not make the hash of the state that was kept up with the changes"
                 )
             }
+            try writeHistory(after: history.floor.revision, in: transaction, &writer, to: sink)
             try writer.finish(to: sink)
             return (record.mark.index, record.mark.term, record.membership)
+        }
+    }
+
+    /// Writes what the history tells of the revisions after `floor`.
+    private func writeHistory(
+        after floor: UInt64,
+        in transaction: borrowing ReadTransaction,
+        _ writer: inout SnapshotWriter,
+        to sink: (UnsafeRawBufferPointer) throws -> Void
+    ) throws {
+        try withCursor(in: deletions, transaction) { cursor in
+            var next = try cursor.first()
+            while let item = next {
+                if try decodeDeletion(item.value, key: item.key) > floor {
+                    try writer.write(.deletion, key: item.key, record: item.value, to: sink)
+                }
+                next = try cursor.next()
+            }
+        }
+        try withCursor(in: history, transaction) { cursor in
+            var next = try cursor.seek(atLeast: (floor + 1).bigEndianBytes)
+            while let item = next {
+                guard try decodeHistory(item.value, place: item.key).isIntact(key: item.key) else {
+                    throw corruptHistory(item.key)
+                }
+                try writer.write(.change, key: item.key, record: item.value, to: sink)
+                next = try cursor.next()
+            }
         }
     }
 }

@@ -21,7 +21,8 @@ public final class Store: Sendable {
         self.directory = directory
         self.options = options
         let record = try backend.readStateRecord()
-        state = Guarded(try LiveState(backend: backend, record: record, options: options))
+        let history = try backend.environment.read { try backend.readHistory(in: $0).state }
+        state = Guarded(try LiveState(backend: backend, record: record, history: history, options: options))
     }
 
     /// Opens the state in `directory`, creating it when there is none (its parent must be there).
@@ -69,7 +70,7 @@ public final class Store: Sendable {
         let now = monotonicNanoseconds()
         return state.withLock { state in
             guard let oldest = state.oldestUnflushed else { return false }
-            return state.active.bytes >= options.memtableBytes
+            return state.activeBytes >= options.memtableBytes
                 || (now - min(now, oldest)) / 1_000_000 >= options.memtableAgeMilliseconds
         }
     }
@@ -81,12 +82,17 @@ public final class Store: Sendable {
     }
 
     public func statistics() throws -> StoreStatistics {
-        let (backend, record, pending) = state.withLock { ($0.backend, $0.record, $0.pendingBytes) }
+        let (backend, record, history, pending) = state.withLock {
+            ($0.backend, $0.record, $0.history, $0.pendingBytes)
+        }
         let space = try backend.environment.spaceUsage()
         return StoreStatistics(
             keyCount: Int(clamping: record.keyCount),
             contentBytes: Int(clamping: record.contentBytes),
             pendingBytes: pending,
+            historyEvents: Int(clamping: history.events),
+            historyBytes: Int(clamping: history.bytes),
+            compactRevision: history.floor.revision,
             usedBytes: space.usedBytes,
             fileBytes: space.fileBytes,
             mapFraction: space.mapFraction,

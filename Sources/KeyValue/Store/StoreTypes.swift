@@ -6,12 +6,18 @@ public struct StoreOptions: Hashable, Sendable {
     public var memtableAgeMilliseconds: UInt64 = 30_000
     /// The most that the environment's file may grow to, in bytes. Address space only.
     public var mapSize = 256 << 30
+    /// How long the past can be read, in milliseconds of the state's clock.
+    public var historyMilliseconds: UInt64 = 3_600_000
+    /// How many changes of keys the history holds at most, and how many bytes of what they replaced. The bounds are kept to a
+    /// 64th of them, but a command's changes are never divided.
+    public var historyEvents = 1_000_000
+    public var historyBytes = 512 << 20
     /// How much of the state's file is examined before it is opened.
     public var verification = Verification.start
     /// How many reads may be under way at the same time.
     public var maximumReaders = 1024
     /// Up to this many keys a deleted prefix becomes one tombstone for each, which keeps lookups free of prefixes; above
-    /// it, one mark for all, which takes no memory for each key.
+    /// it, one mark for all, which takes no memory for each key, and the history begins anew behind it.
     package var maximumTombstones = 1_000
     /// Commits are not flushed to the disk. Only for tests that do not cut the power.
     package var testOnlyNoSync = false
@@ -130,6 +136,10 @@ public struct StoreStatistics: Hashable, Sendable {
     public var contentBytes: Int
     /// See ``Store/pendingBytes``.
     public var pendingBytes: Int
+    /// What the history holds: changes of keys, and about how many bytes; see ``Store/compactRevision``.
+    public var historyEvents: Int
+    public var historyBytes: Int
+    public var compactRevision: UInt64
     /// Bytes used in the environment's file, and the file's size.
     public var usedBytes: Int
     public var fileBytes: Int
