@@ -17,6 +17,8 @@ extension Engine {
         var links: [ServerID] = []
         /// The configuration has named this server. One that joins may first be sent a snapshot from before it was taken in.
         var wasMember = false
+        /// It was named by one that is committed. From then on one without it is its removal, also before that is known to be committed.
+        var wasTakenIn = false
         var isRemoved = false
         var statusTick: UInt64 = 0
         var logBytes: Int?
@@ -35,6 +37,7 @@ extension Engine {
             }
             noteRemoval()
         }
+        if !seen.wasTakenIn { seen.wasTakenIn = isTakenIn }
         board.update(appliedIndex: driver.core.appliedIndex)
         guard isNewTick else { return }
         correctOwnAddress()
@@ -98,6 +101,13 @@ extension Engine {
         let core = driver.core
         return seen.wasMember && !core.configuration.isEmpty && !core.configuration.contains(core.id)
             && core.configurationIndex <= core.commitIndex
+    }
+
+    /// Outgoing voters were named by a committed configuration: no other is ever left.
+    private var isTakenIn: Bool {
+        let (core, configuration) = (driver.core, driver.core.configuration)
+        return configuration.outgoing.contains(core.id)
+            || core.configurationIndex <= core.commitIndex && configuration.contains(core.id)
     }
 
     /// A server that is reached elsewhere than the configuration says (it moved, or its port was chosen by the system) has its

@@ -77,18 +77,24 @@ extension Engine {
     /// it goes on asking.
     func confirmJoin() {
         guard case .join(let addresses, let replacing) = options.beginning, !addresses.isEmpty,
-            driver.ticks >= nextJoinTick, !isAskingToJoin, !driver.core.configuration.contains(identity.serverID),
-            !seen.isRemoved
+            driver.ticks >= nextJoinTick, !isAskingToJoin, mustConfirmJoin
         else { return }
         nextJoinTick = driver.ticks + 5 * driver.core.options.electionTicks
         isAskingToJoin = true
         let address = addresses[Int(driver.ticks) % addresses.count]
         joining = Task {
-            if case .redirect(let leader) = try? await self.askToJoin(at: address, replacing) {
+            if case .redirect(let leader) = try? await self.askToJoin(at: address, replacing),
+                (try? await self.loop.submit({ self.mustConfirmJoin }).get()) ?? false
+            {
                 _ = try? await self.askToJoin(at: leader, replacing)
             }
             self.loop.execute { self.isAskingToJoin = false }
         }
+    }
+
+    /// One that is being removed must not ask to be taken in again.
+    private var mustConfirmJoin: Bool {
+        !driver.core.configuration.contains(identity.serverID) && !seen.isRemoved && !seen.wasTakenIn
     }
 
     func pause(milliseconds: Int64) async throws {
