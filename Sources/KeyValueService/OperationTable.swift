@@ -22,7 +22,7 @@ final class OperationTable: Sendable {
     }
 
     private let state = Mutex(State())
-    private let eventLoop: any EventLoop
+    let eventLoop: any EventLoop
     private let maximumCount: Int
     private let maximumBytes: Int
 

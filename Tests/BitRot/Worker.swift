@@ -1,5 +1,6 @@
 import DataDirectory
 import Foundation
+import Glibc
 import KeyValue
 import KeyValueService
 import NIOPosix
@@ -32,16 +33,16 @@ struct Worker {
             if round == 300 { try await server.execute(.deletePrefix(Array("key/1".utf8)[...])) }
         }
         // Let what is under way in the background come to its end, then write what stays in the log only.
-        for _ in 0..<5000 where try Self.snapshots(live).count < 2 || server.store.pendingBytes > 96 << 10 {
+        for _ in 0..<60_000 where try Self.snapshots(live).count < 2 || server.store.pendingBytes > 96 << 10 {
             try await Task.sleep(for: .milliseconds(1))
         }
-        try await Task.sleep(for: .milliseconds(200))
+        try await Self.awaitSilence(live)
         for number in 0..<20 {
             try await server.execute(
                 .put(key: Array("last/\(number)".utf8)[...], value: Array("value \(number)".utf8)[...])
             )
         }
-        try await Task.sleep(for: .milliseconds(200))
+        try await Self.awaitSilence(live)
         // Everything acknowledged is durable, nothing is being written: what lies there now is what kill -9 leaves.
         try Image(reading: live).write(to: directory, nil)
         await server.stop()
@@ -52,6 +53,22 @@ struct Worker {
             try whole.prefix(whole.count / 2).write(to: URL(fileURLWithPath: "\(directory)/snapshots/f\(incoming)"))
         }
         guard names.count == 2 else { throw Node.Stopped("there are \(names.count) snapshots, not 2") }
+    }
+
+    /// Waits until there are two snapshots and no file has changed for a while.
+    private static func awaitSilence(_ directory: String) async throws {
+        var (before, unchanged) = ([String](), 0)
+        for _ in 0..<6_000 where unchanged < 10 {
+            try await Task.sleep(for: .milliseconds(20))
+            let now = (FileManager.default.enumerator(atPath: directory)?.allObjects as? [String] ?? []).sorted().map {
+                var information = stat()
+                stat("\(directory)/\($0)", &information)
+                let time = information.st_mtim
+                return "\($0) \(information.st_size) \(time.tv_sec).\(time.tv_nsec)"
+            }
+            unchanged = try now == before && snapshots(directory).count == 2 ? unchanged + 1 : 0
+            before = now
+        }
     }
 
     private static func snapshots(_ directory: String) throws -> [String] {

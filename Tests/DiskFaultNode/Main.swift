@@ -75,7 +75,10 @@ struct FaultedNode {
             group: group,
             logger: Logger(label: "node") { _ in SwiftLogNoOpLogHandler() }
         )
-        service = KeyValueNode(node: node, eventLoop: group.next())
+        var serviceOptions = KeyValueNode.Options()
+        // A busy machine is no fault.
+        serviceOptions.defaultTimeout = .seconds(30)
+        service = KeyValueNode(node: node, eventLoop: group.next(), options: serviceOptions)
     }
 
     private static func options(_ directory: String, _ onFailure: @escaping @Sendable (String) -> Void) -> NodeOptions {
@@ -102,7 +105,7 @@ struct FaultedNode {
     func work(lies: Bool) async {
         for step in Workload.steps {
             let began = ContinuousClock.now
-            while await carryOut(step, lies: lies), ContinuousClock.now - began < .seconds(20) {
+            while await carryOut(step, lies: lies), ContinuousClock.now - began < .seconds(60) {
                 // Refused for lack of room: reads must go on meanwhile.
                 if step.key != Workload.steps[0].key { await readBack() }
                 try? await Task.sleep(for: .milliseconds(20))

@@ -18,8 +18,9 @@ extension EndToEndTests {
                         guard let status = await node.status() else { return false }
                         return status.snapshotIndex > 0 && status.lastIndex - status.firstIndex < 1_500
                     }
-                    let files = try FileManager.default.subpathsOfDirectory(atPath: node.directory + "/snapshots")
-                    #expect(files.count <= 4, "old snapshots are removed: \(files)")
+                    try await eventually("old snapshots of \(node.name) are removed") {
+                        try FileManager.default.subpathsOfDirectory(atPath: node.directory + "/snapshots").count <= 4
+                    }
                 }
                 let values = try await Listing.all(cluster.client, prefix: "bounded/")
                 #expect(values.count == 16)
@@ -106,38 +107,67 @@ extension EndToEndTests {
 
         /// The removed node's process goes on for a while, and must not disturb the others.
         private func removeQuietly(_ node: NodeProcess, _ cluster: Cluster) async throws {
-            let result = try await ChildProcess.run(
-                Binary.path(),
-                ["member", "remove", node.name, "--endpoint", try await cluster.leader().endpoint]
-            )
-            #expect(result.ending == .exited(0), "\(result.output)")
+            // Where the leader changes meanwhile, the first try may say that its outcome is unknown.
+            var (isDone, said) = (false, "")
+            for _ in 0..<3 where !isDone {
+                let result = try await ChildProcess.run(
+                    Binary.path(),
+                    ["member", "remove", node.name, "--endpoint", try await cluster.leader().endpoint]
+                )
+                said += result.output
+                isDone = result.ending == .exited(0)
+                if !isDone { isDone = try await !cluster.client.members().map(\.id).contains(node.name) }
+            }
+            #expect(isDone, "\(said)")
             // The client asks any node, which answers with what it knows.
             try await eventually("the others know that \(node.name) is gone") {
                 try await cluster.client.members().map(\.id).contains(node.name) == false
             }
-            let leader = try await cluster.leader()
-            let term = try await leader.client.status().term
-            // Longer than several election timeouts, told by the writes that succeed meanwhile.
+            // On a busy machine the others may elect by themselves, but not again and again.
+            var isQuiet = false
+            for _ in 0..<4 where !isQuiet { isQuiet = await keepsTerm(try await cluster.leader()) }
+            #expect(isQuiet, "the removed node makes the others elect")
+            #expect(await node.status()?.role != "leader")
+            #expect(
+                try await cluster.client.members().map(\.id).contains(node.name) == false,
+                "it took itself in again"
+            )
+        }
+
+        /// Whether no other term begins for longer than several election timeouts, while writes succeed.
+        private func keepsTerm(_ leader: NodeProcess) async -> Bool {
+            guard let term = await leader.status()?.term else { return false }
             let end = ContinuousClock.now + .seconds(3)
             while ContinuousClock.now < end {
-                try await leader.client.put("members/after", Array("\(term)".utf8))
-                #expect(try await leader.client.status().term == term, "the removed node makes the others elect")
+                guard (try? await leader.client.put("members/after", Array("\(term)".utf8))) != nil,
+                    await leader.status()?.term == term
+                else { return false }
             }
-            #expect(await node.status()?.role != "leader")
+            return true
         }
     }
 }
 
 /// Fills a cluster with data.
 enum Filling {
-    /// Writes `times` values of some bytes to `keys` keys in turn, many at a time.
+    /// Writes `times` values of some bytes to `keys` keys in turn, many at a time. A write of unknown outcome, as one may be when the
+    /// leader changes on a busy machine, is written once more.
     static func write(_ client: KontikiClient, prefix: String, keys: Int, times: Int, bytes: Int) async throws {
         try await withThrowingTaskGroup(of: Void.self) { group in
             for number in 0..<times {
                 if number >= 64 { try await group.next() }
                 group.addTask {
                     let value = "\(number) " + String(repeating: "v", count: bytes)
-                    try await client.put(Key("\(prefix)/\(number % keys)"), Array(value.utf8))
+                    let key = Key("\(prefix)/\(number % keys)")
+                    for _ in 0..<5 {
+                        do throws(ClientError) {
+                            try await client.put(key, Array(value.utf8))
+                            return
+                        } catch {
+                            guard error.outcome == .unknown else { throw error }
+                        }
+                    }
+                    throw SetupError("five writes of \(key) in a row had an unknown outcome")
                 }
             }
             try await group.waitForAll()

@@ -184,7 +184,7 @@ struct FaultWorkbench: Sendable {
             [mode, path],
             environment: environment,
             output: output,
-            seconds: 40
+            seconds: 120
         )
         return (ending, try String(contentsOfFile: output, encoding: .utf8))
     }

@@ -37,7 +37,7 @@ extension EndToEndTests {
             try await onSwitchedNode { node, load in
                 // A few keys, overwritten: the state has free pages, and needs no room.
                 for round in 0..<24 { try await load.put("full/snapshot/\(round % 4)", round, node.client) }
-                try await eventually("a snapshot is taken", within: .seconds(20)) {
+                try await eventually("a snapshot is taken") {
                     let status = await node.status()
                     return status.map { $0.snapshotIndex > 0 } ?? false
                 }
@@ -114,6 +114,8 @@ extension EndToEndTests {
         ) async throws -> ClientError {
             for number in 0..<3_000 {
                 guard let failure = await load.failure(key(number), number, node.client) else { continue }
+                // What took too long on a busy machine says nothing of the disk.
+                if failure.code == .timedOut { continue }
                 #expect(failure.code == .storageFull && failure.outcome == .notExecuted, "\(failure)")
                 return failure
             }
@@ -122,10 +124,11 @@ extension EndToEndTests {
 
         private func expectFull(_ node: NodeProcess, _ load: FullDiskLoad) async throws {
             try await load.verify(node.client, "on a full disk")
-            let status = try #require(await node.status())
-            #expect(status.role == "leader")
-            #expect(status.storage.isFull && status.storage.refusesWrites)
-            #expect(status.storage.detail?.contains(node.directory) == true)
+            try await eventually("the status says so") {
+                guard let status = await node.status() else { return false }
+                return status.role == "leader" && status.storage.isFull && status.storage.refusesWrites
+                    && status.storage.detail?.contains(node.directory) == true
+            }
             try await eventually("it is not ready, and alive") {
                 let ready = try await Self.get(node, "/readyz")
                 let live = try await Self.get(node, "/livez")
@@ -133,7 +136,9 @@ extension EndToEndTests {
             }
             // Some tries later still one line tells of it.
             try await Task.sleep(for: .milliseconds(600))
-            #expect(await load.failure("full/refused", 0, node.client)?.code == .storageFull)
+            try await eventually("writes are refused still") {
+                await load.failure("full/refused", 0, node.client)?.code == .storageFull
+            }
         }
 
         private func makeRoom(_ node: NodeProcess, _ load: FullDiskLoad) async throws {
@@ -169,8 +174,12 @@ actor FullDiskLoad {
         Array("\(key) \(number) ".utf8) + [UInt8](repeating: 0x79, count: 20_000)
     }
 
+    /// Writes; once more where it took too long, as it may on a busy machine or while a leader is elected.
     func put(_ key: String, _ number: Int, _ client: KontikiClient) async throws {
-        if let error = await failure(key, number, client) { throw error }
+        let deadline = ContinuousClock.now + .seconds(30)
+        while let error = await failure(key, number, client) {
+            guard [.timedOut, .unavailable].contains(error.code), ContinuousClock.now < deadline else { throw error }
+        }
     }
 
     /// Why the write was not acknowledged; nil when it was.

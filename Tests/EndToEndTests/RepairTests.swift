@@ -148,10 +148,17 @@ extension EndToEndTests {
                 try await eventually("there is a snapshot") { await node.status()?.snapshotIndex ?? 0 > 0 }
                 let directory = node.directory + "/snapshots"
                 let names = try FileManager.default.contentsOfDirectory(atPath: directory)
-                let newest = try #require(names.filter { $0.hasSuffix(".snapshot") }.max())
-                try damage("\(directory)/\(newest)", from: 60_000, bytes: 100)
-                try await eventually("the damaged one is set aside, and another is there", within: .seconds(60)) {
+                var newest = try #require(names.filter { $0.hasSuffix(".snapshot") }.max())
+                try? damage("\(directory)/\(newest)", from: 60_000, bytes: 100)
+                try await eventually("the damaged one is set aside, and another is there", within: .seconds(120)) {
                     let now = try FileManager.default.contentsOfDirectory(atPath: directory)
+                    // A newer one may have taken its place before it was read again.
+                    if !now.contains(newest), !now.contains(newest + ".damaged"),
+                        let newer = now.filter({ $0.hasSuffix(".snapshot") }).max()
+                    {
+                        newest = newer
+                        try? damage("\(directory)/\(newest)", from: 60_000, bytes: 100)
+                    }
                     return now.contains(newest + ".damaged") && now.contains { $0.hasSuffix(".snapshot") }
                 }
                 try await eventually("a whole pass finds nothing more", within: .seconds(60)) {

@@ -163,12 +163,19 @@ struct ConnectionTests {
     @Test("A request that does not arrive gets a 408, or the end")
     func slowRequests() async throws {
         try await withServer({ $0.requestTimeout = .milliseconds(100) }) { _, port in
-            let slow = try await RawConnection(port: port)
-            try await slow.send("PUT /kv/a HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf")
-            #expect(try await slow.response()?.status == 408)
+            var slow = try await RawConnection(port: port)
+            // A head that comes later than that gets the end.
+            try await eventually {
+                try await slow.close()
+                slow = try await RawConnection(port: port)
+                await slow.sendAndForget(Array("PUT /kv/a HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf".utf8))
+                return try await slow.response()?.status == 408
+            }
             #expect(try await slow.isAtEnd())
             let passing = try await RawConnection(port: port)
-            try await passing.send("POST /members HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf")
+            await passing.sendAndForget(
+                Array("POST /members HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf".utf8)
+            )
             #expect(try await passing.response() == nil)
             for connection in [slow, passing] { try await connection.close() }
         }
@@ -203,7 +210,7 @@ struct ConnectionTests {
             try await eventually {
                 let connection = try await RawConnection(port: port)
                 defer { Task { try await connection.close() } }
-                return try await connection.request(get("/livez")).status == 200
+                return (try? await connection.request(get("/livez")))?.status == 200
             }
             for connection in [second, third] { try await connection.close() }
         }
@@ -261,7 +268,7 @@ struct ConnectionTests {
     @Test("A graceful stop finishes what has begun, refuses what comes, and closes")
     func gracefulStop() async throws {
         let fixture = try await NodeFixture()
-        let (begun, idle) = try await fixture.serving({ $0.drainGrace = .seconds(2) }) { port in
+        let (begun, idle) = try await fixture.serving({ $0.drainGrace = .seconds(20) }) { port in
             let idle = try await RawConnection(port: port)
             #expect(try await idle.request(get("/livez")).status == 200)
             let begun = try await RawConnection(port: port)

@@ -23,7 +23,7 @@ struct LaneTests {
         let query = pick(
             [
                 "", "", "", "?", "?consistency=stale", "?consistency=strong", "?consistency=x", "?consistency=bounded",
-                "?timeout=2s", "?timeout=x", "?cas=0", "?cas=1", "?cas=3", "?cas=x", "?ttl=1s", "?redirect",
+                "?timeout=60s", "?timeout=x", "?cas=0", "?cas=1", "?cas=3", "?cas=x", "?ttl=1s", "?redirect",
                 "?foo=bar", "?key_b64=YQ", "?key_b64=!", "?a=%", "?consistency=stale&consistency=stale", "?op=incr",
             ],
             &random

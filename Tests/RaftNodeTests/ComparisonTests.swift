@@ -111,6 +111,16 @@ struct ComparisonTests {
         return nodes
     }
 
+    /// The place of the one that leads; waits for one.
+    private func leader(of nodes: [Node]) async throws -> Int {
+        var found: Int?
+        try await eventually("one leads") {
+            found = nodes.firstIndex { $0.status.role == .leader }
+            return found != nil
+        }
+        return try #require(found)
+    }
+
     private func stop(_ nodes: [Node], _ cluster: CounterCluster) async throws {
         for node in nodes { await node.shutdown() }
         try await cluster.remove()
@@ -126,14 +136,16 @@ struct ComparisonTests {
         nodes[follower].machine.error.withLock { $0 = 5 }
         try await add(nodes[0], 20)
         try await eventually("the quarantine") { nodes[follower].isQuarantined }
-        #expect(nodes[follower].status.quarantine?.description.contains("--rejoin") == true)
+        try await eventually("its reason") {
+            nodes[follower].status.quarantine?.description.contains("--rejoin") == true
+        }
         try await eventually("the file") { try Quarantine.load(cluster.root + "/" + ["a", "b", "c"][follower]) != nil }
         let address = nodes[follower].peerAddress
         await nodes[follower].shutdown()
         nodes[follower] = try await cluster.startHashed(["a", "b", "c"][follower], .mustExist, at: address)
         #expect(nodes[follower].isQuarantined)
         // It votes: with the leader gone, one of the others leads, never this one.
-        let leader = try #require(nodes.firstIndex { $0.status.role == .leader })
+        let leader = try await leader(of: nodes)
         let other = try #require(nodes.indices.first { $0 != leader && $0 != follower })
         await nodes[leader].shutdown()
         try await eventually("the other one leads") { nodes[other].status.role == .leader }
@@ -149,7 +161,7 @@ struct ComparisonTests {
         let cluster = try CounterCluster()
         let nodes = try await nodes(3, cluster)
         try await add(nodes[0], 20)
-        let leader = try #require(nodes.firstIndex { $0.status.role == .leader })
+        let leader = try await leader(of: nodes)
         nodes[leader].machine.error.withLock { $0 = -3 }
         try await add(nodes[0], 10)
         try await eventually("the quarantine") { nodes[leader].isQuarantined }

@@ -240,13 +240,15 @@ struct SnapshotTests {
             try await outcome.wait()
             #expect(outcome.code == .timedOut)
             let client = try await RawClient(a.address)
-            client.send(Handshake.Hello(purpose: .snapshot, sender: identity(2), expected: ServerID(1)).encode())
-            client.send(
+            // In one piece: between two, the silence could be long enough already.
+            var bytes = Handshake.Hello(purpose: .snapshot, sender: identity(2), expected: ServerID(1)).encode()
+            bytes.writeImmutableBuffer(
                 Frame.make(.snapshotOffer) { buffer in
                     buffer.write(UInt64(100))
                     buffer.writeCounted([9])
                 }
             )
+            client.send(bytes)
             try await eventually { client.closed }
             try await eventually { a.store.state.withLock { $0.abandoned } == 1 }
         }

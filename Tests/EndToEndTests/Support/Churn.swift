@@ -20,28 +20,33 @@ final class Churn: Sendable {
 
     func stop() { state.withLock { $0.isStopped = true } }
 
-    /// Goes on until it is stopped. Throws what the client could not overcome by trying again.
+    /// Goes on until it is stopped. Throws what the client could not overcome by trying again; but a write whose outcome is unknown, as when
+    /// the leader was killed, is as good as another.
     func run(_ writer: Int, _ client: KontikiClient) async throws {
         var random = SeededGenerator(seed: seed &+ UInt64(writer))
         while !state.withLock({ $0.isStopped }) {
             let choice = Int.random(in: 0..<100, using: &random)
             let key = Key("churn/\(Int.random(in: 0..<2_000, using: &random))")
-            switch choice {
-            case 0..<60: try await put(key, Int.random(in: 0...2_000, using: &random), client)
-            case 60..<61: try await put(key, Int.random(in: 50_000...200_000, using: &random), client)
-            case 61..<85: try await delete(key, client)
-            case 85..<99: _ = try await client.get(key, consistency: choice % 2 == 0 ? .strong : .stale)
-            default: _ = try await client.list(prefix: Key("churn/1"), limit: 100)
+            let size = Int.random(in: choice == 60 ? 50_000...200_000 : 0...2_000, using: &random)
+            do throws(ClientError) {
+                switch choice {
+                case 0..<61: try await put(key, size, client)
+                case 61..<85: try await delete(key, client)
+                case 85..<99: _ = try await client.get(key, consistency: choice % 2 == 0 ? .strong : .stale)
+                default: _ = try await client.list(prefix: Key("churn/1"), limit: 100)
+                }
+            } catch {
+                guard error.outcome == .unknown else { throw error }
             }
         }
     }
 
-    private func put(_ key: Key, _ size: Int, _ client: KontikiClient) async throws {
+    private func put(_ key: Key, _ size: Int, _ client: KontikiClient) async throws(ClientError) {
         try await client.put(key, [UInt8](repeating: UInt8(truncatingIfNeeded: size), count: size))
         note(size)
     }
 
-    private func delete(_ key: Key, _ client: KontikiClient) async throws {
+    private func delete(_ key: Key, _ client: KontikiClient) async throws(ClientError) {
         try await client.delete(key)
         note(0)
     }

@@ -114,7 +114,7 @@ final class Cluster: Sendable {
 
     /// Every node of the cluster is a voter and answers strong reads.
     func allReady() async throws {
-        try await eventually("all nodes are voters and serve", within: .seconds(60)) {
+        try await eventually("all nodes are voters and serve", within: .seconds(120)) {
             for node in nodes {
                 guard await node.isReady() else { return false }
             }

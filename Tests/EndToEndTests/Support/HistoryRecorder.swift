@@ -157,7 +157,7 @@ extension HistoryRecorder {
     /// Waits until so many more requests are answered.
     func moreAnswers(_ count: Int) async throws {
         let before = self.count(.ok)
-        try await eventually("\(count) more requests are answered", within: .seconds(60)) {
+        try await eventually("\(count) more requests are answered", within: .seconds(120)) {
             self.count(.ok) > before + count
         }
     }

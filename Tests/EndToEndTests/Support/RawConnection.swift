@@ -4,14 +4,15 @@ import Synchronization
 
 /// A TCP connection on which a test says exactly what it wants to.
 enum RawConnection {
-    /// Sends bytes and answers all that comes back until the other side closes, or has said nothing for a while.
+    /// Sends bytes and answers all that comes back until the other side closes. One that does neither answer nor close is left after half
+    /// a minute.
     static func exchange(_ port: Int, _ bytes: [UInt8]) async throws -> String {
         let collector = Collector()
         let channel = try await ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
             .channelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     try channel.pipeline.syncOperations.addHandlers(
-                        IdleStateHandler(readTimeout: .milliseconds(700)),
+                        IdleStateHandler(readTimeout: .seconds(30)),
                         CollectHandler(collector)
                     )
                 }

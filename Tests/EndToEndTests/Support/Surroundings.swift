@@ -57,7 +57,7 @@ struct SetupError: Error, CustomStringConvertible {
 /// - Throws: when it does not come about in time; `what` names it.
 func eventually(
     _ what: String,
-    within timeout: Duration = .seconds(30),
+    within timeout: Duration = .seconds(60),
     every pause: Duration = .milliseconds(20),
     _ condition: () async throws -> Bool
 ) async throws {

@@ -15,11 +15,11 @@ struct NotReached: Error {}
 
 /// Waits until `condition` holds; a test waits for what it needs, never for a time.
 func eventually(_ condition: () async throws -> Bool) async throws {
-    for _ in 0..<2_000 {
-        if try await condition() { return }
+    let deadline = ContinuousClock.now + .seconds(60)
+    while try await !condition() {
+        guard ContinuousClock.now < deadline else { throw NotReached() }
         try await Task.sleep(for: .milliseconds(5))
     }
-    throw NotReached()
 }
 
 /// A real node of a cluster of one, and servers of its API.
@@ -36,6 +36,7 @@ final class NodeFixture: Sendable {
     init(
         name: String = "node1",
         _ beginning: NodeOptions.Beginning = .bootstrap,
+        tickMilliseconds: Int = 5,
         _ adjust: (inout KeyValueNode.Options) -> Void = { _ in }
     ) async throws {
         let directory = NSTemporaryDirectory() + "kontiki-http-\(UInt64.random(in: .min ... .max))"
@@ -52,7 +53,7 @@ final class NodeFixture: Sendable {
             onFailure: { _ in }
         )
         options.beginning = beginning
-        options.tickMilliseconds = 5
+        options.tickMilliseconds = tickMilliseconds
         let machine = KeyValueMachine(store: store, onFailure: { _ in })
         node = try await RaftNode.start(
             options: options,
