@@ -47,6 +47,8 @@ extension CounterCluster {
         let directory = root + "/" + name
         try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
         var options = options(name, beginning, at: address)
+        // An election disturbs none of these tests, and some wait for one.
+        options.core.electionTicks = 40
         options.comparisonEntries = 8
         options.comparisonMilliseconds = 50
         adjust(&options)

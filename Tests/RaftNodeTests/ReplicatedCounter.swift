@@ -121,8 +121,8 @@ final class CounterCluster: Sendable {
             snapshotSchema: "counter-1"
         ) { reason in self.failures.withLock { $0.append("\(name): \(reason)") } }
         options.beginning = beginning
-        // Debug builds on busy machines are slow; elections must not come from that. This makes four seconds.
-        options.core.electionTicks = 200
+        // Debug builds on busy machines are slow; elections must not come from that. This makes two seconds.
+        options.core.electionTicks = 100
         return options
     }
 
