@@ -187,6 +187,15 @@ let package = Package(
                 .product(name: "NIOPosix", package: nio),
             ]
         ),
+        tests(
+            "KeyValueServiceTests",
+            [
+                "KeyValueService", "KeyValue", "Raft", "RaftNode",
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOCore", package: nio),
+                .product(name: "NIOPosix", package: nio),
+            ]
+        ),
         tests("KeyValueTests", ["KeyValue", "Checksum", "LMDB"]),
         tests(
             "HTTPAPITests",

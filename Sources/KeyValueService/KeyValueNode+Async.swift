@@ -4,13 +4,15 @@ import Raft
 
 /// For callers that have a task anyway.
 extension KeyValueNode {
-    /// Sets a key. See ``put(key:value:contentType:condition:returnsPrevious:deadline:completion:)``.
+    /// Sets a key. See ``put(key:value:contentType:lease:condition:returnsPrevious:options:deadline:completion:)``.
     public func put(
         key: [UInt8],
         value: ByteBuffer,
         contentType: String? = nil,
+        lease: LeaseChoice = .none,
         condition: Condition = .none,
         returnsPrevious: Bool = false,
+        options: CommandOptions = .none,
         timeout: TimeAmount? = nil
     ) async throws(ServiceError) -> Written {
         try await result { completion in
@@ -18,8 +20,10 @@ extension KeyValueNode {
                 key: key,
                 value: value,
                 contentType: contentType,
+                lease: lease,
                 condition: condition,
                 returnsPrevious: returnsPrevious,
+                options: options,
                 deadline: self.deadline(after: timeout),
                 completion: completion
             )
@@ -31,6 +35,7 @@ extension KeyValueNode {
         key: [UInt8],
         condition: Condition = .none,
         returnsPrevious: Bool = false,
+        options: CommandOptions = .none,
         timeout: TimeAmount? = nil
     ) async throws(ServiceError) -> Written {
         try await result { completion in
@@ -38,6 +43,7 @@ extension KeyValueNode {
                 key: key,
                 condition: condition,
                 returnsPrevious: returnsPrevious,
+                options: options,
                 deadline: self.deadline(after: timeout),
                 completion: completion
             )

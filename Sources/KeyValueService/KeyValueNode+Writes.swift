@@ -15,8 +15,10 @@ extension KeyValueNode {
         key: [UInt8],
         value: ByteBuffer,
         contentType: String?,
+        lease: LeaseChoice = .none,
         condition: Condition = .none,
         returnsPrevious: Bool = false,
+        options: CommandOptions = .none,
         deadline: NIODeadline,
         completion: @escaping WriteCompletion
     ) {
@@ -26,8 +28,10 @@ extension KeyValueNode {
                     key: key,
                     value: value,
                     contentType: contentType,
+                    lease: lease,
                     condition: condition,
                     returnsPrevious: returnsPrevious,
+                    options: options,
                     timestampMilliseconds: stamp
                 )
             }
@@ -40,32 +44,48 @@ extension KeyValueNode {
         key: [UInt8],
         condition: Condition = .none,
         returnsPrevious: Bool = false,
+        options: CommandOptions = .none,
         deadline: NIODeadline,
         completion: @escaping WriteCompletion
     ) {
         let command = Command.delete(key: key[...], condition: condition, returnsPrevious: returnsPrevious)
         propose(
-            command.encode(timestampMilliseconds: stamp),
+            command.encode(options: options, timestampMilliseconds: stamp),
             deadline: deadline,
             completion: completion
         )
     }
 
     /// Removes every key that begins with `prefix` in one atomic write. An empty prefix names all keys.
-    public func deletePrefix(_ prefix: [UInt8], deadline: NIODeadline, completion: @escaping WriteCompletion) {
+    public func deletePrefix(
+        _ prefix: [UInt8],
+        options: CommandOptions = .none,
+        deadline: NIODeadline,
+        completion: @escaping WriteCompletion
+    ) {
         let command = Command.deletePrefix(prefix[...])
         propose(
-            command.encode(timestampMilliseconds: stamp),
+            command.encode(options: options, timestampMilliseconds: stamp),
             deadline: deadline,
             completion: completion
         )
     }
 
-    private func propose(_ command: [UInt8], deadline: NIODeadline, completion: @escaping WriteCompletion) {
-        let node = self.node
+    func propose(_ command: [UInt8], deadline: NIODeadline, completion: @escaping WriteCompletion) {
+        Self.propose(command, to: node, operations, deadline: deadline, completion: completion)
+    }
+
+    static func propose(
+        _ command: [UInt8],
+        to node: RaftNode<KeyValueMachine>,
+        _ operations: OperationTable,
+        deadline: NIODeadline,
+        completion: @escaping WriteCompletion
+    ) {
         // What became of a write is told from this node's own state: a wrong one would tell wrong things.
-        if node.isQuarantined { return completion(.failure(quarantined)) }
-        let operations = self.operations
+        if node.isQuarantined {
+            return completion(.failure(ServiceError(.quarantined, leader: node.vitals.leader?.id)))
+        }
         let operation = Operation(
             deadline: deadline,
             bytes: command.count,

@@ -52,7 +52,9 @@ public final class KeyValueNode: Sendable {
     let revisions: RevisionGate
     let keyWatches: WatchHub
     let lockWatches: WatchHub
-    private let loop: any EventLoop
+    let loop: any EventLoop
+    let keepAlives: KeepAlives
+    private let expirer: LeaseExpirer
 
     /// - Parameter eventLoop: keeps the deadlines.
     public convenience init(
@@ -81,11 +83,23 @@ public final class KeyValueNode: Sendable {
             maximumCount: options.maximumPendingReads
         )
         self.revisions = revisions
-        operations = OperationTable(
+        let operations = OperationTable(
             eventLoop: eventLoop,
             maximumCount: options.maximumPending,
             maximumBytes: options.maximumPendingBytes
         )
+        self.operations = operations
+        keepAlives = Self.makeKeepAlives(node, operations, eventLoop, options)
+        expirer = LeaseExpirer(
+            store: node.machine.store,
+            clock: node.machine.clock,
+            eventLoop: eventLoop
+        ) { [weak node] command, completion in
+            guard let node else { return completion(false) }
+            node.propose(command) { outcome in
+                if case .applied(.success, _) = outcome { completion(true) } else { completion(false) }
+            }
+        }
         let hubs = [EventFilter.Space.keys, .locks].map { space in
             WatchHub(space: space, store: node.machine.store, options: WatchHub.Options(options)) { [weak node] in
                 guard let node else { return ServiceError(.shuttingDown) }
@@ -99,6 +113,29 @@ public final class KeyValueNode: Sendable {
         }
         // What was applied before anybody was told of it.
         revisions.advance(to: node.machine.store.mark.revision)
+        expirer.start()
+    }
+
+    private static func makeKeepAlives(
+        _ node: RaftNode<KeyValueMachine>,
+        _ operations: OperationTable,
+        _ eventLoop: any EventLoop,
+        _ options: Options
+    ) -> KeepAlives {
+        KeepAlives(eventLoop: eventLoop, maximumCount: options.maximumPendingReads) { leases, deadline, completion in
+            let command = Command.keepLeasesAlive(leases).encode(timestampMilliseconds: node.machine.clock.now ?? 0)
+            propose(command, to: node, operations, deadline: deadline) { result in
+                completion(
+                    result.map { written in
+                        if case .leasesKept(let statuses) = written.outcome, statuses.count == leases.count {
+                            statuses
+                        } else {
+                            leases.map { _ in nil }
+                        }
+                    }
+                )
+            }
+        }
     }
 
     /// The state, for reads without any promise of freshness; see ``readableStore()``.
@@ -127,6 +164,7 @@ public final class KeyValueNode: Sendable {
     /// Refuses requests from now on, and retries no more. What is under way is finished.
     public func close() {
         operations.close()
+        expirer.close()
         revisions.close()
         keyWatches.close()
         lockWatches.close()

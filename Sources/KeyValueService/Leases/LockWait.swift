@@ -1,0 +1,308 @@
+public import KeyValue
+public import NIOCore
+internal import Synchronization
+
+/// What became of a request for a lock.
+public enum LockAnswer: Sendable {
+    /// The ticket holds the lock.
+    case acquired(LockTicketStatus)
+    /// It was not granted in time, and its place in the queue was given back. The lock as it stands.
+    case notGranted(LockStatus?)
+    /// The ticket's lease ended, or it was given back, while it waited.
+    case lost
+    /// No ticket was taken: the outcome says why.
+    case refused(KeyValueNode.Written)
+}
+
+/// A request for a lock, on its way through the queue.
+///
+/// It keeps the ticket's lease alive while it waits, and never leaves a ticket behind that nobody knows of: not when the time is
+/// up, not when the client goes away, and not when it cannot be told at first whether one was taken.
+public final class LockWait: Sendable {
+    typealias Completion = @Sendable (Result<LockAnswer, ServiceError>) -> Void
+
+    private struct State {
+        var completion: Completion?
+        var ticket: LockTicketStatus?
+        var watch: Watch?
+        var timers: [Scheduled<Void>] = []
+        var keepsAlive: RepeatedTask?
+        var isOver = false
+    }
+
+    private let state: Mutex<State>
+    private let service: KeyValueNode
+    private let eventLoop: any EventLoop
+    private let request: LockRequest
+    private let options: CommandOptions
+    private let deadline: NIODeadline
+
+    init(
+        _ service: KeyValueNode,
+        _ request: LockRequest,
+        _ options: CommandOptions,
+        deadline: NIODeadline,
+        eventLoop: any EventLoop,
+        completion: @escaping Completion
+    ) {
+        self.service = service
+        self.eventLoop = eventLoop
+        self.request = request
+        self.deadline = deadline
+        var options = options
+        // With a name of its own, the request can be asked again what it did when its answer is lost.
+        options.idempotency = options.idempotency ?? Self.makeKey()
+        self.options = options
+        state = Mutex(State(completion: completion))
+    }
+
+    private static func makeKey() -> IdempotencyKey {
+        let bytes = withUnsafeBytes(of: UInt128.random(in: .min ... .max)) { Array($0) }
+        return IdempotencyKey(key: Array("\0lock".utf8) + bytes, fingerprint: 0)
+    }
+
+    /// The client does not want it any more: a place that was taken is given back, and nothing is answered. Nothing happens when it was
+    /// answered already. Any thread.
+    public func cancel() { end(because: nil) }
+
+    func start() {
+        service.write(.acquireLock(request), options: options, deadline: deadline) { result in
+            switch result {
+            case .success(let written): self.asked(written)
+            case .failure(let error):
+                self.end(because: .failure(error))
+                if error.mayHaveExecuted { self.clearUp(attempts: 10) }
+            }
+        }
+    }
+
+    private func asked(_ written: KeyValueNode.Written) {
+        guard case .lock(let ticket) = written.outcome.original else {
+            return end(because: .success(.refused(written)))
+        }
+        let isOver = state.withLock { state -> Bool in
+            state.ticket = ticket
+            return state.isOver
+        }
+        if isOver { return service.releaseTicket(request.name, ticket.token) }
+        // What is told again may be long past.
+        let isNew = if case .replayed = written.outcome { false } else { true }
+        if ticket.holds, isNew { return end(because: .success(.acquired(ticket))) }
+        eventLoop.execute { self.wait(ticket) }
+    }
+
+    // MARK: Waiting, on the event loop
+
+    private func wait(_ ticket: LockTicketStatus) {
+        watch()
+        let timer = eventLoop.scheduleTask(deadline: deadline) { self.timeIsUp() }
+        let pause = ttl(of: ticket).map { TimeAmount.milliseconds(Int64(clamping: max($0 / 3, 100))) }
+        let keepsAlive = pause.map { pause in
+            eventLoop.scheduleRepeatedTask(initialDelay: pause, delay: pause) { _ in
+                self.service.keepLeaseAlive(ticket.ticket.lease, deadline: .now() + pause) { _ in }
+            }
+        }
+        let isOver = state.withLock { state -> Bool in
+            guard !state.isOver else { return true }
+            state.timers.append(timer)
+            state.keepsAlive = keepsAlive
+            return false
+        }
+        if isOver {
+            timer.cancel()
+            keepsAlive?.cancel()
+        }
+        look()
+    }
+
+    private func ttl(of ticket: LockTicketStatus) -> UInt64? {
+        if case .ttl(let milliseconds) = request.lease { return milliseconds }
+        return try? service.store.lease(id: ticket.ticket.lease).lease?.ttlMilliseconds
+    }
+
+    private func watch() {
+        let filter = EventFilter(.key(request.name), space: .locks)
+        do throws(Watch.End) {
+            let watch = try service.watch(filter, eventLoop: eventLoop) { self.look() }
+            let old = state.withLock { state -> Watch? in
+                guard !state.isOver else { return watch }
+                defer { state.watch = watch }
+                return state.watch
+            }
+            old?.cancel()
+        } catch {
+            end(because: .failure(Self.error(error)))
+        }
+    }
+
+    /// Sees whether the lock is granted. What the events say is in the state.
+    private func look() {
+        let (watch, ticket, isOver) = state.withLock { ($0.watch, $0.ticket, $0.isOver) }
+        guard !isOver, let ticket, let watch else { return }
+        if let end = watch.take().end {
+            switch end {
+            case .failed(let error, _): return self.end(because: .failure(error))
+            case .compacted, .tooSlow: self.watch()
+            }
+        }
+        do {
+            let (lock, mark) = try service.readableStore().lock(name: request.name)
+            // Granted by a command that this node has not applied yet, if it was asked elsewhere: it comes with an event.
+            guard mark.revision >= ticket.revision else { return }
+            switch lock?.position(ofToken: ticket.token) {
+            case 0:
+                var granted = ticket
+                (granted.position, granted.revision) = (0, mark.revision)
+                end(because: .success(.acquired(granted)))
+            case nil: end(because: .success(.lost))
+            case .some: break
+            }
+        } catch let error as ServiceError {
+            end(because: .failure(error))
+        } catch {
+            // The node is about to stop: its state cannot be read.
+            end(because: .failure(ServiceError(.quarantined)))
+        }
+    }
+
+    private func timeIsUp() {
+        guard let (completion, ticket) = takeCompletion() else { return }
+        let name = request.name
+        let service = service
+        service.releaseTicket(name, ticket?.token) {
+            completion?(.success(.notGranted(try? service.store.lock(name: name).lock)))
+        }
+    }
+
+    // MARK: The end
+
+    private static func error(_ end: Watch.End) -> ServiceError {
+        if case .failed(let error, _) = end { error } else { ServiceError(.overloaded) }
+    }
+
+    /// Ends it with an answer, or without one; a ticket that does not hold is given back.
+    private func end(because result: Result<LockAnswer, ServiceError>?) {
+        guard let (completion, ticket) = takeCompletion() else { return }
+        let isKept =
+            switch result {
+            case .success(.acquired), .success(.lost), .success(.refused): true
+            case .success(.notGranted), .failure, nil: false
+            }
+        if !isKept, let ticket { service.releaseTicket(request.name, ticket.token) }
+        if let result { completion?(result) }
+    }
+
+    private func takeCompletion() -> (Completion?, LockTicketStatus?)? {
+        let before = state.withLock { state -> State? in
+            guard !state.isOver else { return nil }
+            defer { state = State(ticket: state.ticket, isOver: true) }
+            return state
+        }
+        guard let before else { return nil }
+        before.watch?.cancel()
+        for timer in before.timers { timer.cancel() }
+        before.keepsAlive?.cancel()
+        return (before.completion, before.ticket)
+    }
+
+    /// It is not known whether a ticket was taken: asked again under the same name, the state tells, and what was taken is given back.
+    private func clearUp(attempts: Int) {
+        guard attempts > 0 else { return }
+        service.write(.acquireLock(request), options: options, deadline: service.deadline()) { result in
+            switch result {
+            case .success(let written):
+                if case .lock(let ticket) = written.outcome.original {
+                    self.service.releaseTicket(self.request.name, ticket.token)
+                }
+            case .failure(let error):
+                if error.code != .shuttingDown { self.clearUp(attempts: attempts - 1) }
+            }
+        }
+    }
+}
+
+extension KeyValueNode {
+    /// Asks for a lock; with ``KeyValue/LockRequest/waits``, waits in its queue until it is granted or the deadline has come. While it waits,
+    /// the ticket's lease is kept alive.
+    ///
+    /// - Parameters:
+    ///   - eventLoop: keeps the time of the wait.
+    ///   - completion: called once, on any thread, unless the wait is cancelled. With ``LockAnswer/acquired(_:)`` the ticket is the caller's,
+    ///     who keeps its lease alive from then on.
+    /// - Returns: what ends the wait for a client that went away.
+    @discardableResult
+    public func acquireLock(
+        _ request: LockRequest,
+        options: CommandOptions = .none,
+        deadline: NIODeadline,
+        eventLoop: any EventLoop,
+        completion: @escaping @Sendable (Result<LockAnswer, ServiceError>) -> Void
+    ) -> LockWait {
+        let wait = LockWait(
+            self,
+            request,
+            options,
+            deadline: deadline,
+            eventLoop: eventLoop,
+            completion: completion
+        )
+        wait.start()
+        return wait
+    }
+
+    /// Gives a ticket back, trying again for a while; `completion` is called after the first try. A ticket that stays for lack of a leader
+    /// ends with its lease.
+    func releaseTicket(_ name: [UInt8], _ token: UInt64?, attempts: Int = 10, completion: (@Sendable () -> Void)? = nil)
+    {
+        guard let token, attempts > 0 else {
+            completion?()
+            return
+        }
+        write(.releaseLock(name: name, token: token), deadline: .now() + .seconds(2)) { result in
+            if case .failure(let error) = result, error.code != .shuttingDown {
+                self.releaseTicket(name, token, attempts: attempts - 1)
+            }
+            completion?()
+        }
+    }
+}
+
+extension KeyValue.Outcome {
+    /// What was answered the first time, where it was answered before.
+    var original: KeyValue.Outcome {
+        if case .replayed(let outcome) = self { outcome } else { self }
+    }
+}
+
+/// Ties a wait to a task: a cancelled one must be answered, too.
+final class LockHandle: Sendable {
+    private struct State {
+        var wait: LockWait?
+        var completion: LockWait.Completion?
+        var isCancelled = false
+    }
+
+    private let state = Mutex(State())
+
+    func begin(_ completion: @escaping LockWait.Completion, _ start: (@escaping LockWait.Completion) -> LockWait) {
+        state.withLock { $0.completion = completion }
+        let wait = start { result in self.take()?(result) }
+        let isCancelled = state.withLock { state -> Bool in
+            state.wait = wait
+            return state.isCancelled
+        }
+        if isCancelled { cancel() }
+    }
+
+    func cancel() {
+        let wait = state.withLock { state in
+            state.isCancelled = true
+            return state.wait
+        }
+        guard let wait else { return }
+        wait.cancel()
+        take()?(.success(.notGranted(nil)))
+    }
+
+    private func take() -> LockWait.Completion? { state.withLock { $0.completion.take() } }
+}
