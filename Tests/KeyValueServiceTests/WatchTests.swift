@@ -1,0 +1,254 @@
+import KeyValue
+import NIOCore
+import RaftNode
+import Synchronization
+import Testing
+
+@testable import KeyValueService
+
+/// Takes what a watch has, whenever it is told to.
+final class WatchReader: Sendable {
+    private struct State {
+        var watch: Watch?
+        var events: [Event] = []
+        var through: UInt64 = 0
+        var end: Watch.End?
+    }
+
+    private let state = Mutex(State())
+
+    init(
+        _ service: KeyValueNode,
+        _ filter: EventFilter = EventFilter(),
+        after revision: UInt64? = nil,
+        on loop: any EventLoop
+    ) throws {
+        let watch = try service.watch(filter, after: revision, eventLoop: loop) { [weak self] in self?.read() }
+        state.withLock { $0.watch = watch }
+        loop.execute { self.read() }
+    }
+
+    var watch: Watch? { state.withLock { $0.watch } }
+    var events: [Event] { state.withLock { $0.events } }
+    var revisions: [UInt64] { events.map(\.revision) }
+    var keys: [String] { events.map { String(decoding: $0.item.key, as: UTF8.self) } }
+    var end: Watch.End? { state.withLock { $0.end } }
+
+    private func read() {
+        guard let watch else { return }
+        let batch = watch.take()
+        state.withLock { state in
+            state.events += batch.events
+            state.through = batch.through
+            state.end = state.end ?? batch.end
+        }
+    }
+}
+
+@Suite("Watches", .timeLimit(.minutes(5)))
+struct WatchTests {
+    private func prefix(_ text: String) -> EventFilter { EventFilter(.prefix(Array(text.utf8))) }
+
+    @Test("Live: a key and a prefix hear what is theirs, in order, with what was there before for those who ask")
+    func live() async throws {
+        try await ServiceCluster.with { _, first in
+            let service = first.service
+            let one = try WatchReader(service, EventFilter(.key(Array("a/1".utf8))), on: first.loop)
+            let many = try WatchReader(service, prefix("a/"), on: first.loop)
+            let previous = try WatchReader(
+                service,
+                EventFilter(.prefix([]), withPrevious: true),
+                on: first.loop
+            )
+            try await first.put("a/1", "x")
+            try await first.put("a/2")
+            try await first.put("b")
+            try await first.put("a/1", "y")
+            _ = try await service.delete(key: Array("a/1".utf8))
+            try await eventually { one.events.count == 3 && many.events.count == 4 && previous.events.count == 5 }
+            #expect(one.events.map(\.kind) == [.put, .put, .delete])
+            #expect(many.keys == ["a/1", "a/2", "a/1", "a/1"])
+            #expect(previous.keys == ["a/1", "a/2", "b", "a/1", "a/1"])
+            #expect(one.events.allSatisfy { $0.previous == nil })
+            let before = previous.events.map { $0.previous.map { String(decoding: $0.value, as: UTF8.self) } }
+            #expect(before == [nil, nil, nil, "x", "y"])
+        }
+    }
+
+    @Test("From the past, over the change to live, while others write: every event once and in order")
+    func catchingUp() async throws {
+        try await ServiceCluster.with { _, first in
+            var all: [UInt64] = []
+            for number in 0..<100 { all.append(try await first.put("k/\(number % 7)")) }
+            let start = first.store.mark.revision - 100
+            let readers = try (0..<5).map { number in
+                try WatchReader(
+                    first.service,
+                    prefix("k/"),
+                    after: start + UInt64(number) * 20,
+                    on: first.loop
+                )
+            }
+            for number in 0..<300 {
+                all.append(try await first.put("k/\(number % 5)"))
+                if number % 100 == 50 { try await first.put("other") }
+            }
+            let last = all[all.count - 1]
+            try await eventually { readers.allSatisfy { $0.revisions.last == last } }
+            for (number, reader) in readers.enumerated() {
+                #expect(reader.revisions == Array(all.dropFirst(number * 20)), "reader \(number)")
+            }
+        }
+    }
+
+    @Test("A reader that does not read costs its buffer, and gets the rest from the history when it does")
+    func slowReader() async throws {
+        try await ServiceCluster.with { options in
+            options.maximumBufferedEvents = 4
+        } _: { _, first in
+            let watch = try first.service.watch(prefix("k"), eventLoop: first.loop) {}
+            // Live once it has heard of the first.
+            try await first.put("k")
+            try await eventually { watch.state.withLock { $0.events.count } == 1 }
+            for _ in 0..<50 { try await first.put("k") }
+            try await eventually { !watch.state.withLock { $0.isLive } }
+            #expect(watch.state.withLock { $0.events.count } <= 5)
+            var revisions: [UInt64] = []
+            try await eventually {
+                let batch = watch.take(maximumEvents: 3)
+                #expect(batch.end == nil)
+                revisions += batch.events.map(\.revision)
+                if let last = revisions.last { #expect(batch.through >= last) }
+                return revisions.count == 51
+            }
+            #expect(revisions == Array(watch.start + 1...watch.start + 51))
+            watch.cancel()
+            #expect(first.service.keyWatches.bufferedBytes == 0)
+            #expect(first.service.watchCount == 0)
+        }
+    }
+
+    @Test("A reader that leaves its full buffer for too long is cut off, with the revision to go on from")
+    func cutOff() async throws {
+        try await ServiceCluster.with { options in
+            options.maximumBufferedEvents = 2
+            options.maximumWatchLag = 20
+        } _: { _, first in
+            let watch = try first.service.watch(prefix("k"), eventLoop: first.loop) {}
+            try await first.put("k")
+            try await eventually { watch.state.withLock { $0.events.count } == 1 }
+            let taken = watch.take()
+            #expect(taken.events.count == 1)
+            let other = try WatchReader(first.service, prefix("x"), on: first.loop)
+            try await first.put("x")
+            try await eventually { other.events.count == 1 }
+            for _ in 0..<60 {
+                try await first.put("k")
+                try await first.put("x")
+            }
+            try await eventually { watch.state.withLock { $0.end } != nil }
+            let batch = watch.take()
+            #expect(batch.events.isEmpty)
+            #expect(
+                batch.end == .tooSlow(resumeAfter: taken.through) || batch.end == .tooSlow(resumeAfter: watch.start + 1)
+            )
+            #expect(first.service.watchCount == 1)
+            try await eventually { other.events.count == 61 }
+        }
+    }
+
+    @Test("What is not there any more is told with the revision to list from, and what is to come is waited for")
+    func compactedAndFuture() async throws {
+        try await ServiceCluster.with { _, first in
+            let revision = try await first.put("k")
+            let future = try WatchReader(first.service, prefix("k"), after: revision + 2, on: first.loop)
+            for _ in 0..<4 { try await first.put("k") }
+            try await eventually { future.revisions == [revision + 3, revision + 4] }
+        }
+    }
+
+    @Test("The end of the node ends its watches, and says why")
+    func closing() async throws {
+        try await ServiceCluster.with { _, first in
+            let reader = try WatchReader(first.service, on: first.loop)
+            let revision = try await first.put("k")
+            try await eventually { reader.revisions == [revision] }
+            first.service.close()
+            try await eventually { reader.end != nil }
+            #expect(reader.end == .failed(ServiceError(.shuttingDown), resumeAfter: revision))
+            #expect(throws: Watch.End.self) { try WatchReader(first.service, on: first.loop) }
+        }
+    }
+
+    @Test("Too many watches are refused, and one that ends makes room")
+    func bounded() async throws {
+        try await ServiceCluster.with { options in
+            options.maximumWatches = 2
+        } _: { _, first in
+            let one = try first.service.watch(prefix("a"), eventLoop: first.loop) {}
+            _ = try first.service.watch(prefix("b"), eventLoop: first.loop) {}
+            let refused = #expect(throws: Watch.End.self) {
+                _ = try first.service.watch(prefix("c"), eventLoop: first.loop) {}
+            }
+            guard case .failed(let error, _) = refused else { throw NotReached() }
+            #expect(error.code == .overloaded)
+            one.cancel()
+            _ = try first.service.watch(prefix("c"), eventLoop: first.loop) {}
+        }
+    }
+
+    @Test("Progress moves on with what others write")
+    func progress() async throws {
+        try await ServiceCluster.with { _, first in
+            let quiet = try WatchReader(first.service, prefix("quiet"), on: first.loop)
+            let revision = try await first.put("loud")
+            try await eventually { quiet.watch?.progress ?? 0 >= revision }
+            #expect(quiet.events.isEmpty)
+        }
+    }
+
+    @Test("A long poll answers the first change, or nothing in time")
+    func longPoll() async throws {
+        try await ServiceCluster.with { _, first in
+            let revision = try await first.put("k")
+            let answers = Mutex<[UInt64?]>([])
+            func poll(_ deadline: NIODeadline) -> LongPoll {
+                first.service.firstEvents(prefix("k"), after: revision, deadline: deadline, eventLoop: first.loop) {
+                    let first = (try? $0.get())?.events.first?.revision
+                    answers.withLock { $0.append(first) }
+                }
+            }
+            _ = poll(.now() + .milliseconds(10))
+            try await eventually { answers.withLock { $0 } == [nil] }
+            _ = poll(.distantFuture)
+            poll(.distantFuture).cancel()
+            try await first.put("k")
+            try await eventually { answers.withLock { $0 } == [nil, revision + 1] }
+            // What was there already is answered at once.
+            _ = poll(.distantFuture)
+            try await eventually { answers.withLock { $0.count } == 3 }
+            #expect(first.service.watchCount == 0)
+        }
+    }
+
+    @Test("Thousands of watches: each hears of its own only")
+    func thousands() async throws {
+        try await ServiceCluster.with { _, first in
+            let heard = Atomic(0)
+            let watches = try (0..<2_000).map { number in
+                let name = Array("key/\(number)".utf8)
+                let filter = number % 2 == 0 ? EventFilter(.key(name)) : EventFilter(.prefix(name + [47]))
+                return try first.service.watch(filter, eventLoop: first.loop) {
+                    heard.add(1, ordering: .relaxed)
+                }
+            }
+            try await eventually { watches.allSatisfy { $0.state.withLock { $0.isLive } } }
+            for number in 0..<10 { try await first.put("key/\(number * 100)") }
+            for number in 0..<10 { try await first.put("key/\(number * 100 + 1)/x") }
+            try await eventually { heard.load(ordering: .relaxed) == 20 }
+            #expect(watches.filter { !$0.take().events.isEmpty }.count == 20)
+            for watch in watches { watch.cancel() }
+            #expect(first.service.watchCount == 0)
+        }
+    }
+}
