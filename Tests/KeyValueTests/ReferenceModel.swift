@@ -18,64 +18,39 @@ struct SeededGenerator: RandomNumberGenerator {
 
 /// What the store must do, said as plainly as possible.
 struct ReferenceModel {
-    private(set) var items: [ArraySlice<UInt8>: Item] = [:]
-    private(set) var revision: UInt64 = 0
+    struct Lease {
+        var ttl: UInt64
+        var deadline: UInt64
+        var owner: LeaseStatus.Owner
+    }
+
+    struct Lock {
+        var tickets: [LockTicket]
+        var createRevision: UInt64
+        var modRevision: UInt64
+    }
+
+    struct Answered {
+        var fingerprint: UInt128
+        var time: UInt64
+        var outcome: Outcome
+    }
+
+    var items: [ArraySlice<UInt8>: Item] = [:]
+    var leases: [UInt64: Lease] = [:]
+    var locks: [[UInt8]: Lock] = [:]
+    var answered: [[UInt8]: Answered] = [:]
+    var revision: UInt64 = 0
+    var now: UInt64 = 0
+    var lastLease: UInt64 = 0
+    /// Whether the present command has taken its revision.
+    var hasRevision = false
+    /// How many outcomes are kept.
+    var maximumAnswered = Int.max
 
     var sorted: [Item] { items.values.sorted { $0.key.lexicographicallyPrecedes($1.key) } }
 
     func count(prefix: [UInt8]) -> Int { items.keys.count { $0.starts(with: prefix) } }
-
-    mutating func apply(_ command: Command) -> Outcome {
-        if let reason = command.validate() { return .invalid(reason) }
-        switch command {
-        case .put(let put):
-            let (key, value, contentType) = (put.key, put.value, put.contentType)
-            let (condition, returnsPrevious) = (put.condition, put.returnsPrevious)
-            let current = items[key]
-            guard holds(condition, current) else {
-                return .conditionFailed(revision: revision, current: current?.metadata)
-            }
-            revision += 1
-            let metadata = ItemMetadata(
-                createRevision: current?.createRevision ?? revision,
-                modRevision: revision,
-                version: (current?.version ?? 0) + 1
-            )
-            items[key] = Item(key: key, value: value, contentType: contentType, metadata: metadata)
-            return .put(
-                revision: revision,
-                createRevision: metadata.createRevision,
-                version: metadata.version,
-                created: current == nil,
-                previous: returnsPrevious ? current : nil
-            )
-        case .delete(let key, let condition, let returnsPrevious):
-            let current = items[key]
-            guard holds(condition, current) else {
-                return .conditionFailed(revision: revision, current: current?.metadata)
-            }
-            guard current != nil else { return .deleted(revision: revision, count: 0, previous: nil) }
-            revision += 1
-            items[key] = nil
-            return .deleted(revision: revision, count: 1, previous: returnsPrevious ? current : nil)
-        case .deletePrefix(let prefix):
-            let doomed = items.keys.filter { $0.starts(with: prefix) }
-            guard !doomed.isEmpty else { return .deleted(revision: revision, count: 0, previous: nil) }
-            revision += 1
-            for key in doomed { items[key] = nil }
-            return .deleted(revision: revision, count: doomed.count, previous: nil)
-        default: preconditionFailure("not modelled")
-        }
-    }
-
-    private func holds(_ condition: Condition, _ current: Item?) -> Bool {
-        switch condition {
-        case .none: true
-        case .absent, .modRevision(0): current == nil
-        case .exists: current != nil
-        case .modRevision(let revision): current?.modRevision == revision
-        }
-    }
 
     /// One page, by brute force over ``sorted``.
     func page(

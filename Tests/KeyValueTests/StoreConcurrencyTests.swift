@@ -27,7 +27,7 @@ import Testing
             var payloads: [[UInt8]] = []
             for _ in 0..<3_000 {
                 let command = Command.random(using: &generator, latestRevision: model.revision)
-                _ = model.apply(command)
+                _ = model.apply(Request(command: command))
                 payloads.append(command.encode(timestampMilliseconds: 0))
                 digests.append(Digest(model.items.values))
             }

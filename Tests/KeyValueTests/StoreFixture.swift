@@ -1,12 +1,19 @@
 import KeyValue
 import Testing
 
+/// A command with what goes with it.
+struct Request {
+    var command: Command
+    var options = CommandOptions.none
+    var timestamp: UInt64 = 0
+}
+
 /// A store with the log that a node would keep beside it, and the model that says what it must hold.
 final class StoreFixture {
     let directory: String
     let options: StoreOptions
     private(set) var store: Store
-    private(set) var model = ReferenceModel()
+    var model = ReferenceModel()
     private var log: [(entry: CommittedEntry, outcome: Outcome?)] = []
     /// The last position that the log does not hold any more.
     private var logBase: UInt64 = 0
@@ -28,16 +35,25 @@ final class StoreFixture {
     var lastIndex: UInt64 { logBase + UInt64(log.count) }
 
     func append(_ commands: [Command], timestamp: UInt64 = 0) throws {
-        let entries = commands.enumerated().map { offset, command in
+        try append(commands.map { Request(command: $0, timestamp: timestamp) })
+    }
+
+    @discardableResult
+    func append(_ requests: [Request]) throws -> [Outcome] {
+        let entries = requests.enumerated().map { offset, request in
             CommittedEntry.command(
                 index: lastIndex + 1 + UInt64(offset),
                 term: 1,
-                payload: command.encode(timestampMilliseconds: timestamp)
+                payload: request.command.encode(options: request.options, timestampMilliseconds: request.timestamp)
             )
         }
         let outcomes = try store.apply(entries)
-        #expect(outcomes == commands.map { model.apply($0) })
+        for (request, outcome) in zip(requests, outcomes) {
+            let expected = model.apply(request)
+            #expect(outcome == expected, "\(request)")
+        }
         log += zip(entries, outcomes).map { ($0, $1) }
+        return outcomes.compactMap { $0 }
     }
 
     func append(membership: [UInt8]?) throws {

@@ -64,6 +64,10 @@ struct CommandLayout {
     var valueLength: Int
 
     var returnsPrevious: Bool { flags.contains(.returnsPrevious) }
+    /// Whether the command is no more than a put or delete of keys.
+    var isPlain: Bool {
+        operation.rawValue <= Operation.deletePrefix.rawValue && flags.isSubset(of: .returnsPrevious)
+    }
     var hasOptions: Bool { !flags.isDisjoint(with: [.idempotency, .fence]) }
     var hasLease: Bool { !flags.isDisjoint(with: [.leaseAttached, .leaseTTL]) }
 

@@ -30,15 +30,21 @@ struct LiveState: Sendable {
 
     /// When leases end.
     var leaseClock = LeaseClock()
+    /// Which outcomes are to be forgotten next.
+    var outcomeAges = OutcomeAges()
+    /// While a command is executed that may yet be refused, or may change a record more than once.
+    var scratch: Scratch?
     /// While the state's hash is being recomputed.
     var audit: Audit?
 
-    private let maximumTombstones: Int
+    let maximumTombstones: Int
+    let maximumIdempotencyRecords: UInt64
     let historyBounds: HistoryState.Bounds
 
     init(backend: Backend, record: StateRecord, history: HistoryState, options: StoreOptions) throws {
         self.backend = backend
         maximumTombstones = options.maximumTombstones
+        maximumIdempotencyRecords = options.testOnlyMaximumIdempotencyRecords
         historyBounds = HistoryState.Bounds(options)
         self.history = history
         log = EventLog(base: record.mark.revision)
@@ -96,12 +102,14 @@ struct LiveState: Sendable {
         } catch {
             return .invalid(error)
         }
-        guard layout.operation.rawValue <= CommandLayout.Operation.deletePrefix.rawValue, !layout.hasOptions,
-            !layout.hasLease
-        else { return .invalid(.unknownOperation) }
         defer { settleHistory() }
-        record.mark.timestampMilliseconds = max(record.mark.timestampMilliseconds, layout.timestampMilliseconds)
-        if layout.operation == .deletePrefix { return try deletePrefix(Array(payload[layout.rawKey])) }
+        guard layout.isPlain else { return try applyDecoded(layout, payload, &reader) }
+        try beginCommand(at: layout.timestampMilliseconds, &reader)
+        if layout.operation == .deletePrefix {
+            guard record.leaseCount == 0 else { return try applyDecoded(layout, payload, &reader) }
+            let count = try deletePrefix(Array(payload[layout.rawKey]), &reader)
+            return .deleted(revision: record.mark.revision, count: count, previous: nil)
+        }
         let current = try payload.withUnsafeBytes {
             try find(
                 UnsafeRawBufferPointer(rebasing: $0[layout.rawKey]),
@@ -112,9 +120,17 @@ struct LiveState: Sendable {
         guard layout.condition.holds(modRevision: current.metadata?.modRevision) else {
             return .conditionFailed(revision: record.mark.revision, current: current.metadata)
         }
+        // What changes more than the key goes the longer way.
+        if let lease = current.metadata?.lease, lease != 0 { return try applyDecoded(layout, payload, &reader) }
         return layout.operation == .put
             ? put(layout, payload, over: current)
             : delete(layout, payload, current)
+    }
+
+    /// What precedes the execution of every command.
+    mutating func beginCommand(at time: UInt64, _ reader: inout BatchReader) throws {
+        record.mark.timestampMilliseconds = max(record.mark.timestampMilliseconds, time)
+        if record.idempotencyCount > 0 { try forgetOldOutcomes(&reader) }
     }
 
     private mutating func put(_ layout: CommandLayout, _ payload: [UInt8], over current: CurrentKey) -> Outcome {
@@ -145,59 +161,46 @@ struct LiveState: Sendable {
         return .deleted(revision: record.mark.revision, count: 1, previous: current.item)
     }
 
-    private mutating func deletePrefix(_ rawPrefix: [UInt8]) throws -> Outcome {
-        let doomed = try collect(rawPrefix)
-        guard doomed.count > 0 else { return .deleted(revision: record.mark.revision, count: 0, previous: nil) }
-        record.mark.revision += 1
-        if doomed.count <= maximumTombstones {
-            for doomed in doomed.keys {
-                let tombstone = MemtableEntry(
-                    tombstoneIn: doomed.rawKey,
-                    key: 0..<doomed.rawKey.count,
-                    revision: record.mark.revision
-                )
-                let (position, isInActive) = tombstone.withKey { active.find($0) }
-                var current = CurrentKey(position: position, isInActive: isInActive)
-                (current.metadata, current.contentSize, current.hash) = (
-                    doomed.metadata, doomed.contentSize, doomed.hash
-                )
-                set(tombstone, over: current)
-            }
-        } else {
-            hide(rawPrefix, doomed)
-        }
-        return .deleted(revision: record.mark.revision, count: doomed.count, previous: nil)
-    }
-
     // MARK: Changes
 
     /// Makes `entry`, a record or a tombstone, what there is of its raw key. Every change of the state goes through here, but for
     /// ``hide(_:_:)``.
     ///
     /// `current` is what ``find(_:withItem:_:)`` just told of the key. A tombstone is only set over a record that is there. Where the space has a
-    /// history, the entry's revision is that of the command, and no key is set twice by one command.
+    /// history, the entry's revision is that of the command. While there is a ``scratch``, this is a draft: a key may be set several times, and
+    /// what is left of it is set for good, once for each key, when the command is done.
     mutating func set(_ entry: MemtableEntry, over current: CurrentKey) {
         let isThere = current.metadata != nil
         precondition(isThere || !entry.isTombstone, "a tombstone for what is not there")
-        entry.withKey { rehash($0, from: current.hash, to: entry.hash) }
+        record.hash = record.hash &- current.hash &+ entry.hash
         if entry.space == Space.keys.rawValue {
             record.contentBytes -= UInt64(isThere ? current.contentSize : 0)
             record.contentBytes += UInt64(entry.isTombstone ? 0 : entry.contentSize)
         }
         if isThere == entry.isTombstone { count(entry.isTombstone ? .max : 1, inSpace: entry.space) }
-        noteInHistory(entry, over: current)
+        if scratch == nil { noteInHistory(entry, over: current) }
         active.put(entry, at: current.position, replacing: current.isInActive)
+        if scratch == nil {
+            if audit != nil { entry.withKey { audit?.note($0, change: entry.hash &- current.hash) } }
+            if entry.space == Space.leases.rawValue { noteDeadline(entry) }
+        } else {
+            scratch?.changed.put(entry)
+        }
     }
 
     /// Deletes all user keys that begin with a prefix at once, too many for a tombstone each.
-    private mutating func hide(_ rawPrefix: [UInt8], _ doomed: Doomed) {
+    mutating func hide(_ rawPrefix: [UInt8], _ doomed: Doomed) {
         record.hash &-= doomed.hash
-        audit = nil
         record.keyCount -= UInt64(doomed.count)
         record.recordCount -= UInt64(doomed.count)
         record.contentBytes -= doomed.contentBytes
         active.deletePrefix(rawPrefix)
-        history.forget(upTo: record.mark.revision)
+        if scratch == nil {
+            audit = nil
+            history.forget(upTo: record.mark.revision)
+        } else {
+            scratch?.hidden.append((rawPrefix, doomed))
+        }
     }
 
     /// Counts records; `change` is added modulo 2^64.
@@ -210,50 +213,6 @@ struct LiveState: Sendable {
         case .idempotency: record.idempotencyCount &+= change
         case .attachments, .idempotencyTimes, nil: break
         }
-    }
-
-    /// Keeps the state's hash up with the change of one item; 0 stands for none.
-    private mutating func rehash(_ key: UnsafeRawBufferPointer, from old: UInt128, to new: UInt128) {
-        record.hash = record.hash &- old &+ new
-        audit?.note(key, change: new &- old)
-    }
-
-    /// A user key that goes with a deleted prefix.
-    struct DoomedKey {
-        var rawKey: [UInt8]
-        var metadata: ItemMetadata
-        var contentSize: Int
-        var hash: UInt128
-    }
-
-    /// What goes with a deleted prefix.
-    struct Doomed {
-        var count = 0
-        var contentBytes: UInt64 = 0
-        var hash: UInt128 = 0
-        /// The first of them.
-        var keys: [DoomedKey] = []
-    }
-
-    private func collect(_ rawPrefix: [UInt8]) throws -> Doomed {
-        var doomed = Doomed()
-        try makeView().scan(KeyBounds(prefix: rawPrefix)) { item in
-            let hash = try item.hash(isRecomputed: false)
-            item.withKey { key in
-                let contentSize = key.count - 1 + item.valueLength
-                if doomed.count < maximumTombstones {
-                    let metadata = item.metadata
-                    doomed.keys.append(
-                        DoomedKey(rawKey: Array(key), metadata: metadata, contentSize: contentSize, hash: hash)
-                    )
-                }
-                doomed.contentBytes += UInt64(contentSize)
-            }
-            doomed.hash &+= hash
-            doomed.count += 1
-            return .next
-        }
-        return doomed
     }
 
     // MARK: One key

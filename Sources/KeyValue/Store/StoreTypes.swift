@@ -21,6 +21,8 @@ public struct StoreOptions: Hashable, Sendable {
     package var maximumTombstones = 1_000
     /// Commits are not flushed to the disk. Only for tests that do not cut the power.
     package var testOnlyNoSync = false
+    /// A part of the apply rules: alike on all replicas.
+    package var testOnlyMaximumIdempotencyRecords = KeyValueLimits.maximumIdempotencyRecords
 
     public init() {}
 

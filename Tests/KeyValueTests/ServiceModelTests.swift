@@ -1,0 +1,142 @@
+import Testing
+
+@testable import KeyValue
+
+@Suite struct ServiceModelTests {
+    private func options() -> StoreOptions {
+        var options = StoreFixture.options
+        options.testOnlyMaximumIdempotencyRecords = 8
+        return options
+    }
+
+    private func fixture(_ directory: String) throws -> StoreFixture {
+        let fixture = try StoreFixture(directory: directory, options: options())
+        fixture.model.maximumAnswered = 8
+        return fixture
+    }
+
+    /// Leases and locks as they can be read agree with the model.
+    private func check(_ fixture: StoreFixture) throws {
+        let model = fixture.model
+        #expect(
+            try fixture.store.leases(limit: .max).leases == model.leases.keys.sorted().compactMap { model.status($0) }
+        )
+        let locks = try fixture.store.locks(limit: .max).locks
+        #expect(locks.map(\.name) == model.locks.keys.sorted { $0.lexicographicallyPrecedes($1) })
+        for lock in locks {
+            #expect([lock.holder] + lock.waiters == model.locks[lock.name]?.tickets)
+            #expect(try fixture.store.lock(name: lock.name).lock == lock)
+        }
+        #expect(fixture.store.nextLeaseDeadline == model.leases.values.map(\.deadline).min())
+        let due = model.leases.filter { $0.value.deadline <= model.now }
+        #expect(Set(fixture.store.dueLeases(at: model.now, limit: .max)) == Set(due.keys))
+        for id in model.leases.keys {
+            let keys = model.sorted.filter { $0.lease == id }.map { Array($0.key) }
+            #expect(try fixture.store.attachedKeys(of: id, limit: .max).keys == keys)
+            #expect(try fixture.store.lease(id: id).lease == model.status(id))
+        }
+        let record = fixture.store.state.withLock { $0.record }
+        #expect(record.idempotencyCount == UInt64(model.answered.count))
+        #expect(record.leaseCount == UInt64(model.leases.count) && record.lockCount == UInt64(model.locks.count))
+    }
+
+    @Test(
+        "Random commands of all kinds give the model's outcomes and contents on two replicas with equal hashes, across flushes, restarts and snapshots",
+        arguments: [UInt64.random(in: .min ... .max), .random(in: .min ... .max), 1, 2]
+    )
+    func randomCommands(seed: UInt64) throws {
+        print("ServiceModelTests: seed \(seed)")
+        try withTemporaryDirectory { directory in
+            var generator = SeededGenerator(seed: seed)
+            let one = try fixture(directory + "/1")
+            let two = try fixture(directory + "/2")
+            for round in 0..<120 {
+                for _ in 0..<Int.random(in: 1..<40, using: &generator) {
+                    let request = Request.random(using: &generator, one.model)
+                    let outcomes = try one.append([request])
+                    #expect(try two.append([request]) == outcomes)
+                }
+                switch Int.random(in: 0..<8, using: &generator) {
+                case 0, 1: try two.store.flush()
+                case 2: try two.crashAndReplay()
+                case 3:
+                    try two.store.flush()
+                    try two.reopen()
+                case 4: try two.install(one)
+                default: break
+                }
+                #expect(one.store.stateHash.hash == two.store.stateHash.hash, "seed \(seed), round \(round)")
+                if round % 10 == 9 {
+                    for fixture in [one, two] {
+                        try check(fixture)
+                        #expect(try fixture.store.range(RangeQuery(limit: .max)).items == fixture.model.sorted)
+                        guard case .matches = try fixture.store.verifyHash() else {
+                            Issue.record("the hash is not what the records make, seed \(seed)")
+                            return
+                        }
+                    }
+                    #expect(try one.store.checksum().checksum == two.store.checksum().checksum)
+                }
+            }
+            try one.store.flush()
+            try one.store.close()
+            let findings = try Store.examine(directory: directory + "/1")
+            #expect(findings.isSound, "\(findings.damages)")
+        }
+    }
+
+    @Test("Every command, options and outcome comes back from its bytes")
+    func roundTrips() throws {
+        let seed = UInt64.random(in: .min ... .max)
+        print("ServiceModelTests: seed \(seed)")
+        var generator = SeededGenerator(seed: seed)
+        var model = ReferenceModel()
+        for _ in 0..<6_000 {
+            let request = Request.random(using: &generator, model)
+            let bytes = request.command.encode(options: request.options, timestampMilliseconds: request.timestamp)
+            if let reason = request.command.validate() {
+                #expect(throws: reason) { try Command.decode(bytes) }
+            } else {
+                let decoded = try Command.decode(bytes)
+                #expect(decoded.command == request.command)
+                #expect(decoded.options == request.options)
+                #expect(decoded.timestampMilliseconds == request.timestamp)
+            }
+            let outcome = model.apply(request)
+            #expect(Outcome(decoding: outcome.encode()) == outcome)
+        }
+    }
+
+    @Test("Any bytes are decoded or refused, and what is decoded encodes to the same bytes")
+    func fuzz() {
+        let seed = UInt64.random(in: .min ... .max)
+        print("ServiceModelTests: seed \(seed)")
+        var generator = SeededGenerator(seed: seed)
+        var model = ReferenceModel()
+        func damage(_ bytes: inout [UInt8]) {
+            if Int.random(in: 0..<4, using: &generator) == 0 {
+                bytes = Array(bytes.prefix(Int.random(in: 0...bytes.count, using: &generator)))
+            }
+            for _ in 0..<Int.random(in: 1..<4, using: &generator) where !bytes.isEmpty {
+                let offset = Int.random(in: 0..<bytes.count, using: &generator)
+                bytes[offset] = Bool.random(using: &generator) ? UInt8.random(in: 0...255, using: &generator) : 0xff
+            }
+        }
+        for _ in 0..<6_000 {
+            let request = Request.random(using: &generator, model)
+            var bytes = request.command.encode(options: request.options, timestampMilliseconds: request.timestamp)
+            damage(&bytes)
+            if let decoded = try? Command.decode(bytes) {
+                #expect(decoded.command.validate() == nil)
+                let again = decoded.command.encode(
+                    options: decoded.options,
+                    timestampMilliseconds: decoded.timestampMilliseconds
+                )
+                #expect(again == bytes)
+            }
+            var outcome = model.apply(request).encode()
+            damage(&outcome)
+            if let decoded = Outcome(decoding: outcome) { #expect(decoded.encode() == outcome) }
+        }
+    }
+}
