@@ -33,13 +33,17 @@ struct EventLog: Sendable {
         set { chunks[index / Self.chunkCount][index % Self.chunkCount] = newValue }
     }
 
+    private func revision(at index: Int) -> UInt64 {
+        chunks[index / Self.chunkCount][index % Self.chunkCount].entry.metadata.modRevision
+    }
+
     /// Adds a change. Call ``settle()`` behind the last one of its revision, before anybody reads.
     ///
     /// - Parameters:
     ///   - replaced: what the memtable held of the key; nil when it held nothing.
     ///   - previousSize: bytes of key and value before the change.
     mutating func append(_ entry: MemtableEntry, replaced: MemtableEntry?, previousSize: Int) {
-        if count > 0, self[count - 1].revision == entry.metadata.modRevision { isUnsettled = true }
+        if count > 0, revision(at: count - 1) == entry.metadata.modRevision { isUnsettled = true }
         if count % Self.chunkCount == 0 {
             var chunk = Chunk()
             chunk.reserveCapacity(Self.chunkCount)
@@ -84,7 +88,7 @@ struct EventLog: Sendable {
         var (low, high) = (0, count)
         while low < high {
             let middle = (low + high) / 2
-            if self[middle].revision <= revision { low = middle + 1 } else { high = middle }
+            if self.revision(at: middle) <= revision { low = middle + 1 } else { high = middle }
         }
         return low
     }
@@ -95,8 +99,10 @@ struct EventLog: Sendable {
         var (low, high) = (index(after: revision - 1), count)
         while low < high {
             let middle = (low + high) / 2
-            let change = self[middle]
-            let order = change.revision > revision ? 1 : change.entry.withKey { $0.compare(to: key) }
+            let order =
+                self.revision(at: middle) > revision
+                ? 1
+                : chunks[middle / Self.chunkCount][middle % Self.chunkCount].entry.withKey { $0.compare(to: key) }
             if order == 0 { return middle }
             if order < 0 { low = middle + 1 } else { high = middle }
         }
