@@ -70,7 +70,7 @@ struct HistoryState: Hashable, Sendable {
     }
 
     private func exceeds(_ bounds: Bounds, _ now: UInt64, next: Mark) -> Bool {
-        events > bounds.events || bytes > bounds.bytes || now >= next.time &+ bounds.milliseconds
+        events > bounds.events || bytes > bounds.bytes || now - min(now, next.time) >= bounds.milliseconds
     }
 
     /// Gives up what happened up to and with a mark that was ``last`` once.
