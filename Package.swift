@@ -119,6 +119,7 @@ let package = Package(
             "HTTPAPI",
             [
                 "KeyValueService", "KeyValue", "Raft", "RaftNode", "Observability",
+                .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "HTTPTypes", package: "swift-http-types"),
                 .product(name: "Hummingbird", package: "hummingbird"),
                 .product(name: "HummingbirdCore", package: "hummingbird"),

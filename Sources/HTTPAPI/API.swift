@@ -46,6 +46,8 @@ struct API: Sendable {
     static func routes(_ server: ServerCore) -> [Route] {
         ListRoutes(server: server).routes + StatusRoutes(server: server).routes
             + MemberRoutes(server: server).routes + MetricsRoutes(server: server).routes
+            + TransactionRoutes(server: server).routes + LeaseRoutes(server: server).routes
+            + LockRoutes(server: server).routes
     }
 
     /// Answers one request, whatever happens.
@@ -80,9 +82,6 @@ struct API: Sendable {
             return nil
         }
         guard let method = KeyRequest.Method(request.method) else {
-            if request.method == .post, let query, try Query(parsing: query.utf8)["op"] != nil {
-                throw Problem.notSupported("POST with op")
-            }
             throw Problem.methodNotAllowed(request.method.rawValue, allow: KeyRequest.allow)
         }
         let limits = server.options.limits
@@ -93,6 +92,7 @@ struct API: Sendable {
             fields: RequestFields(request),
             limits: limits
         )
+        if parsed.watch != nil { throw Problem.notSupported("Watching without the fast lane") }
         let body: ByteBuffer
         do {
             body = try await request.body.collect(upTo: limits.valueBytes)
@@ -202,6 +202,7 @@ extension KeyRequest.Method {
         case .head: self = .head
         case .put: self = .put
         case .delete: self = .delete
+        case .post: self = .post
         default: return nil
         }
     }

@@ -36,6 +36,10 @@ struct Answer: Sendable {
     /// What was really given.
     var consistency: Consistency?
     var preferenceApplied = false
+    /// The first answer to an idempotency key again.
+    var isReplayed = false
+    /// How old the state that was read may be, in milliseconds, where that is known.
+    var stalenessMilliseconds: UInt64?
     var variesByAccept = false
     var location: String?
     var link: String?
@@ -67,23 +71,26 @@ struct Answer: Sendable {
         allow = problem.allow
         revision = problem.revision
         if let current = problem.currentRevision, current > 0 { etag = current }
+        isReplayed = problem.isReplayed
         closesConnection = problem.closesConnection
     }
 }
 
 /// How fresh a read is to be.
-enum Consistency: Sendable {
+enum Consistency: String, Sendable, CaseIterable {
     case strong
+    case bounded
     case stale
 
     var text: StaticString {
         switch self {
         case .strong: "strong"
+        case .bounded: "bounded"
         case .stale: "stale"
         }
     }
 
-    static let known = ["strong", "stale"]
+    static let known = allCases.map(\.rawValue)
 }
 
 /// Takes header fields one by one. Generic, so that the bytes of the fast lane are written without values in between.
@@ -110,6 +117,8 @@ extension Answer {
         if let leader { sink.field("Kontiki-Leader", leader) }
         sink.field("Kontiki-Served-By", servedBy)
         if let consistency { sink.field("Kontiki-Consistency", consistency.text) }
+        if let stalenessMilliseconds { sink.field("Kontiki-Staleness-Ms", stalenessMilliseconds) }
+        if isReplayed { sink.field("Kontiki-Replayed", "true" as StaticString) }
         sink.field("X-Content-Type-Options", "nosniff")
         if isRawValue { sink.field("Content-Security-Policy", "sandbox; default-src 'none'" as StaticString) }
         if variesByAccept { sink.field("Vary", "Accept" as StaticString) }

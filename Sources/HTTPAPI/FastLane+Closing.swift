@@ -46,6 +46,7 @@ extension FastLane {
         guard !isQuiescing else { return }
         isQuiescing = true
         if case .lingering = phase { return }
+        if case .watching = phase { return endWatchBecauseOfStop() }
         scheduleWatchdog(in: loop.server.options.drainGrace)
     }
 
@@ -77,7 +78,8 @@ extension FastLane {
         case .passing(let passing) where !passing.requestEnded:
             guard isTooSlow(idle) else { return }
             context.close(promise: nil)
-        case .working, .passing:
+        case .watching(let stream) where stream.watch != nil: beat(stream)
+        case .working, .watching, .passing:
             // The service bounds it.
             scheduleWatchdog(in: isQuiescing ? options.drainGrace : min(options.idleTimeout, options.requestTimeout))
         }

@@ -16,7 +16,10 @@ extension FastLane {
         let expectsContinue = RequestFields.list(fields.expect, contains: "100-continue") && head.version == .http1_1
         let length = fields.contentLength.flatMap { Int($0) } ?? 0
 
-        if let method = KeyRequest.Method(head.method), let parsed = parse(head.uri, method: method, fields: fields) {
+        if let method = KeyRequest.Method(head.method),
+            let parsed = parse(head.uri, method: method, fields: fields)
+                ?? (method == .get ? parseWatch(head.uri, fields: fields) : nil)
+        {
             var collecting = Collecting(request: parsed, limit: bodyLimit)
             if length > collecting.limit { return answer(.valueTooLarge(limit: collecting.limit)) }
             if expectsContinue {
@@ -44,7 +47,7 @@ extension FastLane {
         _ target: String,
         method: KeyRequest.Method,
         fields: RequestFields
-    ) -> Result<KeyRequest, Problem>? {
+    ) -> Result<Work, Problem>? {
         var target = target
         let limits = loop.server.options.limits
         return target.withUTF8 { bytes in
@@ -52,28 +55,37 @@ extension FastLane {
             let rest = bytes[RequestRouting.keyPrefix.count...]
             do throws(Problem) {
                 guard let mark = rest.firstIndex(of: UInt8(ascii: "?")) else {
-                    return .success(
-                        try KeyRequest(
-                            method: method,
-                            path: rest,
-                            query: nil as Slice<UnsafeBufferPointer<UInt8>>?,
-                            fields: fields,
-                            limits: limits
-                        )
-                    )
-                }
-                return .success(
-                    try KeyRequest(
+                    let request = try KeyRequest(
                         method: method,
-                        path: rest[..<mark],
-                        query: rest[(mark + 1)...],
+                        path: rest,
+                        query: nil as Slice<UnsafeBufferPointer<UInt8>>?,
                         fields: fields,
                         limits: limits
                     )
+                    return .success(.key(request))
+                }
+                let request = try KeyRequest(
+                    method: method,
+                    path: rest[..<mark],
+                    query: rest[(mark + 1)...],
+                    fields: fields,
+                    limits: limits
                 )
+                if let options = request.watch { return .success(.watch(WatchRequest(request, options))) }
+                return .success(.key(request))
             } catch {
                 return .failure(error)
             }
+        }
+    }
+
+    /// The request, when `target` asks for the changes of a prefix or a lock.
+    private func parseWatch(_ target: String, fields: RequestFields) -> Result<Work, Problem>? {
+        do throws(Problem) {
+            let request = try WatchRequest(target: target, fields: fields, limits: loop.server.options.limits)
+            return request.map { .success(.watch($0)) }
+        } catch {
+            return .failure(error)
         }
     }
 
@@ -99,7 +111,8 @@ extension FastLane {
         case .end:
             switch collecting.request {
             case .failure(let problem): answer(problem)
-            case .success(let request):
+            case .success(.watch(let request)): beginWatch(request)
+            case .success(.key(let request)):
                 phase = .working
                 loop.keys.handle(request, body: collecting.body ?? ByteBuffer(), on: loop) { answer in
                     self.respond(answer)

@@ -25,6 +25,8 @@ final class FastLane: ChannelDuplexHandler {
         case collecting(Collecting)
         /// A request of the fast lane is with the service.
         case working
+        /// Changes are streamed, or waited for.
+        case watching(WatchStream)
         /// A request of the router.
         case passing(Passing)
         /// The last answer is written: what still comes is thrown away until the client closes.
@@ -32,9 +34,22 @@ final class FastLane: ChannelDuplexHandler {
         case closed
     }
 
+    /// What a request of the fast lane asks for.
+    enum Work {
+        case key(KeyRequest)
+        case watch(WatchRequest)
+
+        var method: KeyRequest.Method {
+            switch self {
+            case .key(let request): request.method
+            case .watch: .get
+            }
+        }
+    }
+
     struct Collecting {
         /// What to do at the end of the request; or what to answer then.
-        var request: Result<KeyRequest, Problem>
+        var request: Result<Work, Problem>
         var body: ByteBuffer?
         /// What the body counts against the server's bound.
         var share: BodyShare?
@@ -90,6 +105,7 @@ final class FastLane: ChannelDuplexHandler {
     }
 
     func handlerRemoved(context: ChannelHandlerContext) {
+        dropWatch()
         phase = .closed
         backlog.removeAll()
         watchdog?.cancel()
@@ -100,6 +116,7 @@ final class FastLane: ChannelDuplexHandler {
     }
 
     func channelInactive(context: ChannelHandlerContext) {
+        dropWatch()
         phase = .closed
         backlog.removeAll()
         watchdog?.cancel()
@@ -132,6 +149,19 @@ final class FastLane: ChannelDuplexHandler {
     }
 
     private func receive(_ inbound: Inbound) {
+        if case .watching(let stream) = phase {
+            switch inbound {
+            case .part: break
+            // A stream without end has nobody to wait for behind it; who waits for one answer gets it now, if it is still there.
+            case .inputClosed where stream.watch == nil:
+                backlog.append(inbound)
+                return endPoll(stream)
+            case .inputClosed, .failure:
+                dropWatch()
+                context?.close(promise: nil)
+                return
+            }
+        }
         if backlog.isEmpty, accepts(inbound) {
             process(inbound)
             drainBacklog()
@@ -146,7 +176,7 @@ final class FastLane: ChannelDuplexHandler {
         // A client that does not read its answers gets no new ones made.
         case .idle: context?.channel.isWritable ?? true
         case .collecting, .lingering, .closed: true
-        case .working: false
+        case .working, .watching: false
         case .passing(let passing): !passing.requestEnded
         }
     }
@@ -179,13 +209,15 @@ final class FastLane: ChannelDuplexHandler {
 
     func channelWritabilityChanged(context: ChannelHandlerContext) {
         context.fireChannelWritabilityChanged()
-        if context.channel.isWritable { drainBacklog() }
+        guard context.channel.isWritable else { return }
+        pump()
+        drainBacklog()
     }
 
     private func process(_ inbound: Inbound) {
         guard let context else { return }
         switch (inbound, phase) {
-        case (_, .closed), (_, .working): break
+        case (_, .closed), (_, .working), (_, .watching): break
         case (.part(.body(let bytes)), .lingering(let discarded)):
             linger(discarded: discarded + bytes.readableBytes)
         case (_, .lingering): break

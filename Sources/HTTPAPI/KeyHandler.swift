@@ -30,11 +30,27 @@ struct KeyHandler: Sendable {
         let deadline = server.service.deadline(after: timeout)
         switch request.method {
         case .get, .head:
-            guard request.consistency == .strong else { return completion(read(request)) }
-            loop.gate.confirm(deadline: deadline) { result in
-                switch result {
-                case .success: completion(read(request))
-                case .failure(let error): completion(server.answer(Problem(error)))
+            if request.demand.isPlainlyStrong {
+                loop.gate.confirm(deadline: deadline) { result in
+                    switch result {
+                    case .success: completion(read(request, staleness: nil))
+                    case .failure(let error): completion(server.answer(Problem(error)))
+                    }
+                }
+            } else if request.demand.isPlainlyStale, request.revision == nil {
+                completion(read(request, staleness: server.service.provenStaleness))
+            } else {
+                let reply = Reply(loop: loop, completion: completion)
+                server.service.permitRead(
+                    request.demand.requirement(reaching: request.revision),
+                    deadline: deadline
+                ) { result in
+                    reply.send {
+                        switch result {
+                        case .success(let permit): read(request, staleness: permit.staleness)
+                        case .failure(let error): server.answer(Problem(error))
+                        }
+                    }
                 }
             }
         case .put:
@@ -43,8 +59,10 @@ struct KeyHandler: Sendable {
                 key: request.key,
                 value: body,
                 contentType: request.contentType,
+                lease: request.lease,
                 condition: request.precondition.condition,
                 returnsPrevious: request.wantsPrevious,
+                options: request.options(body: body),
                 deadline: deadline
             ) { result in
                 reply.send { written(result, request) }
@@ -55,6 +73,16 @@ struct KeyHandler: Sendable {
                 key: request.key,
                 condition: request.precondition.condition,
                 returnsPrevious: request.wantsPrevious,
+                options: request.options(body: body),
+                deadline: deadline
+            ) { result in
+                reply.send { written(result, request) }
+            }
+        case .post:
+            let reply = Reply(loop: loop, completion: completion)
+            server.service.write(
+                .increment(key: request.key[...], by: request.increment, condition: request.precondition.condition),
+                options: request.options(body: body),
                 deadline: deadline
             ) { result in
                 reply.send { written(result, request) }
@@ -87,7 +115,14 @@ struct KeyHandler: Sendable {
 
     // MARK: Reads
 
-    private func read(_ request: KeyRequest) -> Answer {
+    /// The key as this node has it.
+    func readHere(_ request: KeyRequest) -> Answer {
+        var request = request
+        request.demand.consistency = .stale
+        return read(request, staleness: server.service.provenStaleness)
+    }
+
+    private func read(_ request: KeyRequest, staleness: TimeAmount?) -> Answer {
         do {
             let store = try server.service.readableStore()
             let (item, mark) =
@@ -97,7 +132,10 @@ struct KeyHandler: Sendable {
                     try store.get(request.key[...])
                 }
             var answer = present(item, revision: request.revision ?? mark.revision, request)
-            answer.consistency = request.consistency
+            answer.consistency = request.demand.consistency
+            answer.stalenessMilliseconds = ReadPermit(staleness: staleness).stalenessMilliseconds.map {
+                UInt64(clamping: $0)
+            }
             return answer
         } catch {
             return server.answer(Problem(reading: error))
@@ -148,13 +186,18 @@ struct KeyHandler: Sendable {
         _ result: Result<KeyValueNode.Written, ServiceError>,
         _ request: KeyRequest
     ) -> Answer {
-        let written: KeyValueNode.Written
-        switch result {
-        case .success(let value): written = value
-        case .failure(let error): return server.answer(Problem(error))
+        let outcome: KeyValue.Outcome
+        let isReplayed: Bool
+        do {
+            switch result {
+            case .success(let written): (outcome, isReplayed) = try ServerCore.executed(written.outcome)
+            case .failure(let error): return server.answer(Problem(error))
+            }
+        } catch {
+            return server.answer(error)
         }
         var answer: Answer
-        switch written.outcome {
+        switch outcome {
         case .put(let revision, let createRevision, let version, let created, let previous):
             var json = JSONWriter(capacity: 128 + (previous?.value.count ?? 0))
             json.beginObject()
@@ -164,10 +207,8 @@ struct KeyHandler: Sendable {
             if let previous { json.item(previous, as: "previous") }
             json.endObject()
             answer = .json(created ? 201 : 200, json.buffer)
-            answer.etag = revision
-            answer.revision = revision
-            answer.createRevision = createRevision
-            answer.version = version
+            answer.describe(revision, createRevision, version)
+            answer.preferenceApplied = request.wantsPrevious
         case .deleted(let revision, let count, let previous):
             answer = Answer(204)
             if request.wantsPrevious {
@@ -180,15 +221,30 @@ struct KeyHandler: Sendable {
                 answer = .json(200, json.buffer)
             }
             answer.revision = revision
-        case .conditionFailed(let revision, let current):
-            return server.answer(.preconditionFailed(revision: revision, current: current?.modRevision))
-        case .invalid(let reason):
-            return server.answer(.invalidCommand(reason))
+            answer.preferenceApplied = request.wantsPrevious
+        case .incremented(let revision, let value, let createRevision, let version):
+            var json = JSONWriter()
+            json.beginObject()
+            json.member("revision", revision)
+            json.member("value", value)
+            json.endObject()
+            answer = .json(200, json.buffer)
+            answer.describe(revision, createRevision, version)
         default: return server.answer(.unfitOutcome)
         }
-        answer.preferenceApplied = request.wantsPrevious
+        answer.isReplayed = isReplayed
         answer.stamp(server.service.vitals)
         return answer
+    }
+}
+
+extension Answer {
+    /// What a write made of the key.
+    fileprivate mutating func describe(_ revision: UInt64, _ createRevision: UInt64, _ version: UInt64) {
+        etag = revision
+        self.revision = revision
+        self.createRevision = createRevision
+        self.version = version
     }
 }
 
@@ -204,16 +260,22 @@ extension WritePrecondition {
 }
 
 extension JSONWriter {
-    /// `{"key","value","content_type","create_revision","mod_revision","version"}`, under `name` inside an object.
+    /// `{"key","value","content_type","create_revision","mod_revision","version","lease"?}`, under `name` inside an object.
     mutating func item(_ item: Item, as name: StaticString? = nil, withValue: Bool = true) {
         if let name { self.name(name) }
         beginObject()
+        fields(item, withValue: withValue)
+        endObject()
+    }
+
+    /// The fields of an item, inside an object.
+    mutating func fields(_ item: Item, withValue: Bool = true) {
         bytes(item.key, text: "key", base64: "key_base64")
         if withValue { bytes(item.value, text: "value", base64: "value_base64") }
         if let contentType = item.contentType { member("content_type", contentType) }
         member("create_revision", item.createRevision)
         member("mod_revision", item.modRevision)
         member("version", item.version)
-        endObject()
+        if item.lease != 0 { member("lease", LeaseText.text(item.lease)) }
     }
 }

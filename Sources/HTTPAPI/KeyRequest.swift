@@ -1,3 +1,5 @@
+import KeyValue
+
 /// A request for one key, parsed and checked; the same for both lanes.
 struct KeyRequest: Sendable {
     enum Method: Sendable {
@@ -5,6 +7,8 @@ struct KeyRequest: Sendable {
         case head
         case put
         case delete
+        /// Only the router takes it.
+        case post
     }
 
     /// What requests may ask for at most.
@@ -15,11 +19,11 @@ struct KeyRequest: Sendable {
         var timeoutMilliseconds = 600_000
     }
 
-    static let allow = "GET, HEAD, PUT, DELETE"
+    static let allow = "GET, HEAD, PUT, DELETE, POST"
 
     var method: Method
     var key: [UInt8]
-    var consistency = Consistency.strong
+    var demand = ReadDemand()
     var precondition = WritePrecondition.none
     var readPrecondition: ReadPrecondition?
     /// The client wants the value that was there before.
@@ -32,6 +36,14 @@ struct KeyRequest: Sendable {
     /// Read the key as it stood at this revision; nil for the present.
     var revision: UInt64?
     var contentType: String?
+    /// Changes are asked for in place of the value. Only the fast lane serves these.
+    var watch: WatchOptions?
+    /// What a put lives with.
+    var lease = LeaseChoice.none
+    /// What `POST ?op=incr` adds.
+    var increment: Int64 = 1
+    var idempotencyKey: [UInt8]?
+    var fence: Fence?
 
     /// - Parameters:
     ///   - path: the bytes of the target's path behind `/kv/`, still encoded.
@@ -65,14 +77,29 @@ struct KeyRequest: Sendable {
     }
 
     private mutating func take(_ query: Query, fields: RequestFields, limits: Limits) throws(Problem) {
-        if fields.idempotencyKey != nil { throw .notSupported("Idempotency-Key") }
         let isRead = method == .get || method == .head
         if !query.parameters.isEmpty {
-            try query.check(known: isRead ? Self.readParameters : Self.writeParameters)
+            try query.check(known: Self.parameters(of: method))
         }
         for parameter in query.parameters {
             switch parameter.name {
-            case "consistency": consistency = try parameter.consistency()
+            case "ttl", "lease":
+                guard lease == .none else {
+                    throw .invalidParameter("lease", "and ttl are two ways to expire; give one of the two.")
+                }
+                lease =
+                    parameter.name == "lease"
+                    ? .attached(try parameter.leaseID())
+                    : .ttl(milliseconds: UInt64(try parameter.duration(in: LeaseText.ttlMilliseconds)))
+            case "by": increment = try parameter.signedNumber()
+            case "op":
+                guard parameter.text == "incr" else {
+                    throw .invalidParameter(
+                        "op",
+                        "'\(parameter.text)' is no operation; known is: incr.",
+                        known: ["incr"]
+                    )
+                }
             case "rev": revision = try parameter.number()
             case "timeout":
                 timeoutMilliseconds = try parameter.duration(maximum: limits.timeoutMilliseconds)
@@ -88,15 +115,37 @@ struct KeyRequest: Sendable {
         if isRead {
             readPrecondition = try Preconditions.forRead(fields)
             wantsEnvelope = fields.acceptsEnvelope
+            if !query.parameters.isEmpty { demand = try ReadDemand(query) }
+            watch = try WatchOptions(query, fields)
+            if watch != nil, method == .head || revision != nil || redirectTarget != nil {
+                throw .invalidParameter("watch", "and wait go with GET, without rev and redirect.")
+            }
         } else {
             precondition = try Preconditions.forWrite(fields, cas: query["cas"])
             wantsPrevious = fields.prefersRepresentation
+            idempotencyKey = try WriteOptions.idempotencyKey(fields)
+            fence = try WriteOptions.fence(fields)
+        }
+        if method == .post, query["op"] == nil {
+            throw .invalidParameter("op", "is missing; POST on a key takes op=incr.", known: ["incr"])
         }
         if method == .put { contentType = try Self.contentType(fields, limits) }
     }
 
-    static let readParameters = ["consistency", "rev", "timeout", "redirect", "key_b64"]
-    static let writeParameters = ["cas", "timeout", "redirect", "key_b64"]
+    static let readParameters =
+        ReadDemand.parameters + ["rev", "timeout", "redirect", "key_b64"] + WatchOptions.parameters
+    static let putParameters = ["cas", "ttl", "lease", "timeout", "redirect", "key_b64"]
+    static let deleteParameters = ["cas", "timeout", "redirect", "key_b64"]
+    static let postParameters = ["op", "by", "cas", "timeout", "redirect", "key_b64"]
+
+    private static func parameters(of method: Method) -> [String] {
+        switch method {
+        case .get, .head: readParameters
+        case .put: putParameters
+        case .delete: deleteParameters
+        case .post: postParameters
+        }
+    }
 
     private static func invalidKey(length: Int, _ limits: Limits) -> Problem {
         if length == 0 {

@@ -11,6 +11,10 @@ struct ListRoutes: Sendable {
     /// Keys and values of a page, in bytes. A page ends there, whatever the limit.
     static let pageBytes = 4 << 20
 
+    static let parameters =
+        ["prefix", "delimiter", "limit", "cursor", "keys_only", "count", "reverse", "rev", "timeout", "redirect"]
+        + ReadDemand.parameters + ["watch", "since", "prev"]
+
     let server: ServerCore
 
     var routes: [Route] {
@@ -23,12 +27,11 @@ struct ListRoutes: Sendable {
     // MARK: Listing
 
     private func list(_ request: APIRequest) async throws -> Answer {
-        let consistency = try request.query["consistency"]?.consistency() ?? .strong
         let query = try rangeQuery(request)
         let counts = try request.flag("count")
+        try request.refuseWatch()
         if let answer = try redirect(request) { return answer }
-        let timeout = try request.timeout(server.service.options.defaultTimeout)
-        if consistency == .strong { try await server.service.confirmRead(timeout: timeout) }
+        let given = try await server.prepareRead(request, reaching: query.revision)
 
         var (page, count) = try read(query, counts: counts)
         if query.limit == 0 {
@@ -50,9 +53,8 @@ struct ListRoutes: Sendable {
         )
         if pieces.isSmall { pieces.next().map { answer.body = .buffer($0) } } else { answer.pieces = pieces }
         answer.revision = revision
-        answer.consistency = consistency
         if let cursor { answer.link = "<\(nextTarget(request.query, cursor: cursor))>; rel=\"next\"" }
-        return server.stamped(answer)
+        return server.stamped(answer, given)
     }
 
     /// The page and the count, of one revision.
@@ -157,20 +159,21 @@ struct ListRoutes: Sendable {
         }
         if let answer = try redirect(request) { return answer }
         let timeout = try request.timeout(server.service.options.defaultTimeout)
-        let written = try await server.service.deletePrefix(prefix, timeout: timeout)
-        switch written.outcome {
-        case .deleted(let revision, let count, _):
-            var json = JSONWriter()
-            json.beginObject()
-            json.member("revision", revision)
-            json.member("deleted", count)
-            json.endObject()
-            var answer = Answer.json(200, json.buffer)
-            answer.revision = revision
-            return server.stamped(answer)
-        case .invalid(let reason): throw Problem.invalidCommand(reason)
-        default: throw Problem.unfitOutcome
-        }
+        let (outcome, isReplayed) = try await server.write(
+            .deletePrefix(prefix[...]),
+            try request.options(),
+            timeout: timeout
+        )
+        guard case .deleted(let revision, let count, _) = outcome else { throw Problem.unfitOutcome }
+        var json = JSONWriter()
+        json.beginObject()
+        json.member("revision", revision)
+        json.member("deleted", count)
+        json.endObject()
+        var answer = Answer.json(200, json.buffer)
+        answer.revision = revision
+        answer.isReplayed = isReplayed
+        return server.stamped(answer)
     }
 }
 

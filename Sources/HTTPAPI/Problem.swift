@@ -24,6 +24,14 @@ struct Problem: Error, Sendable {
         case noSuchKey = "no-such-key"
         case noSuchRoute = "no-such-route"
         case noSuchMember = "no-such-member"
+        case noSuchLease = "no-such-lease"
+        case noSuchLock = "no-such-lock"
+        case lockHeld = "lock-held"
+        case fenced
+        case tooSlow = "too-slow"
+        case notANumber = "not-a-number"
+        case limitExceeded = "limit-exceeded"
+        case idempotencyMismatch = "idempotency-mismatch"
         case methodNotAllowed = "method-not-allowed"
         case conflict
         case preconditionFailed = "precondition-failed"
@@ -63,6 +71,8 @@ struct Problem: Error, Sendable {
     var limit: Int?
     /// The names or values that would have been understood.
     var known: [String] = []
+    /// It is the first answer to an idempotency key again.
+    var isReplayed = false
     /// The connection cannot go on: what follows on it cannot be told apart from this request.
     var closesConnection = false
 

@@ -41,7 +41,6 @@ struct APIRequest: Sendable {
         query = try Query(parsing: (queryText ?? "").utf8)
         try query.check(known: route.parameters)
         fields = RequestFields(request)
-        if fields.idempotencyKey != nil { throw Problem.notSupported("Idempotency-Key") }
         do {
             body = try await request.body.collect(upTo: server.options.limits.valueBytes)
         } catch is NIOTooManyBytesError {
@@ -59,7 +58,11 @@ struct APIRequest: Sendable {
             } catch {
                 throw .malformedTarget(error)
             }
-            segments.append(String(decoding: bytes, as: UTF8.self))
+            // A name that is no text would be taken for another one.
+            guard let text = String(validating: bytes, as: UTF8.self) else {
+                throw Problem(400, .malformedRequest, "malformed path", "The path holds bytes that are not UTF-8.")
+            }
+            segments.append(text)
         }
         return segments
     }

@@ -37,20 +37,12 @@ struct Query: Sendable {
 
     subscript(name: String) -> Parameter? { parameters.first { $0.name == name } }
 
-    /// Refuses every name that is not in `known`: those of later versions as such, others naming what is known.
+    /// Refuses every name that is not in `known`.
     func check(known: [String]) throws(Problem) {
         for parameter in parameters where !known.contains(parameter.name) {
-            if Self.ofLaterVersions.contains(parameter.name) {
-                throw .notSupported("The query parameter '\(parameter.name)'")
-            }
             throw .unknownParameter(parameter.name, known: known)
         }
     }
-
-    /// What the API describes and this version does not do. Passing over them in silence would promise what does not happen.
-    static let ofLaterVersions: Set<String> = [
-        "ttl", "lease", "watch", "wait", "since", "min_rev", "max_stale", "prev", "op", "by", "token",
-    ]
 }
 
 extension Query.Parameter {
@@ -87,18 +79,39 @@ extension Query.Parameter {
         return milliseconds
     }
 
-    func consistency() throws(Problem) -> Consistency {
-        switch text {
-        case "strong": return .strong
-        case "stale": return .stale
-        case "bounded": throw Problem.notSupported("consistency=bounded").with { $0.known = Consistency.known }
-        default:
-            throw .invalidParameter(
-                name,
-                "'\(text)' is no consistency; known are: \(Consistency.known.joined(separator: ", ")).",
-                known: Consistency.known
-            )
+    /// Milliseconds of a duration inside `range`.
+    func duration(in range: ClosedRange<Int>) throws(Problem) -> Int {
+        let milliseconds = try duration(maximum: range.upperBound)
+        guard milliseconds >= range.lowerBound else {
+            throw .invalidParameter(name, "must be at least \(Durations.text(milliseconds: range.lowerBound)).")
         }
+        return milliseconds
+    }
+
+    func consistency() throws(Problem) -> Consistency {
+        if let consistency = Consistency(rawValue: text) { return consistency }
+        throw .invalidParameter(
+            name,
+            "'\(text)' is no consistency; known are: \(Consistency.known.joined(separator: ", ")).",
+            known: Consistency.known
+        )
+    }
+
+    /// A lease's identity, in hexadecimal.
+    func leaseID() throws(Problem) -> UInt64 {
+        guard let id = LeaseText.id(value) else {
+            throw .invalidParameter(name, "'\(text)' is no lease; it has 1 to 16 hexadecimal digits.")
+        }
+        return id
+    }
+
+    /// A decimal number with or without sign.
+    func signedNumber() throws(Problem) -> Int64 {
+        let digits = value.first == UInt8(ascii: "-") ? value[1...] : value[...]
+        guard !digits.isEmpty, digits.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }),
+            let number = Int64(text)
+        else { throw .invalidParameter(name, "'\(text)' is no number from \(Int64.min) to \(Int64.max).") }
+        return number
     }
 
     func base64() throws(Problem) -> [UInt8] {
@@ -121,6 +134,9 @@ struct RequestFields: Sendable {
     var contentLength: String?
     var transferEncoding: String?
     var idempotencyKey: String?
+    /// `Kontiki-Fence`
+    var fence: String?
+    var lastEventID: String?
 
     /// Takes the field when it is one of these. A list that comes in several fields is one list (RFC 9110 §5.3).
     mutating func take(_ name: String, _ value: String) {
@@ -138,7 +154,14 @@ struct RequestFields: Sendable {
         case 8: if Self.same(name, "if-match") { ifMatch = join(ifMatch) }
         case 10: if Self.same(name, "connection") { connection = join(connection) }
         case 12: if Self.same(name, "content-type") { contentType = value }
-        case 13: if Self.same(name, "if-none-match") { ifNoneMatch = join(ifNoneMatch) }
+        case 13:
+            if Self.same(name, "if-none-match") {
+                ifNoneMatch = join(ifNoneMatch)
+            } else if Self.same(name, "kontiki-fence") {
+                fence = join(fence)
+            } else if Self.same(name, "last-event-id") {
+                lastEventID = value
+            }
         case 14: if Self.same(name, "content-length") { contentLength = value }
         case 15: if Self.same(name, "idempotency-key") { idempotencyKey = value }
         case 17: if Self.same(name, "transfer-encoding") { transferEncoding = join(transferEncoding) }

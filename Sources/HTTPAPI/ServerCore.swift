@@ -1,3 +1,4 @@
+import KeyValue
 import KeyValueService
 import NIOCore
 import Observability
@@ -55,6 +56,34 @@ final class ServerCore: Sendable {
 
     func stop() {
         stopping.store(true, ordering: .relaxed)
+    }
+
+    /// Proposes a command, and answers what came of it: what was executed, now or, for a retry, before.
+    ///
+    /// Throws a ``Problem`` for what was refused.
+    func write(
+        _ command: Command,
+        _ options: CommandOptions = .none,
+        timeout: TimeAmount
+    ) async throws(Problem) -> (outcome: KeyValue.Outcome, isReplayed: Bool) {
+        let result: Result<KeyValueNode.Written, ServiceError> = await withCheckedContinuation { continuation in
+            service.write(command, options: options, deadline: service.deadline(after: timeout)) {
+                continuation.resume(returning: $0)
+            }
+        }
+        switch result {
+        case .success(let written): return try Self.executed(written.outcome)
+        case .failure(let error): throw Problem(error)
+        }
+    }
+
+    static func executed(
+        _ outcome: KeyValue.Outcome
+    ) throws(Problem) -> (outcome: KeyValue.Outcome, isReplayed: Bool) {
+        var (outcome, isReplayed) = (outcome, false)
+        if case .replayed(let first) = outcome { (outcome, isReplayed) = (first, true) }
+        if let problem = Problem(refusal: outcome) { throw problem.with { $0.isReplayed = isReplayed } }
+        return (outcome, isReplayed)
     }
 
     /// The problem's answer, with the state of the node that gives it.

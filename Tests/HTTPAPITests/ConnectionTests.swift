@@ -33,7 +33,7 @@ struct ConnectionTests {
                 #expect(try await connection.response(toHead: true)?.status == 200)
                 #expect(try await connection.response()?.text.contains("alive") == true)
                 #expect(try await connection.response()?.status == 400)
-                #expect(try await connection.response()?.status == 405)
+                #expect(try await connection.response()?.status == 400)
             }
             try await connection.close()
         }

@@ -23,7 +23,8 @@ struct LaneTests {
         let query = pick(
             [
                 "", "", "", "?", "?consistency=stale", "?consistency=strong", "?consistency=x", "?consistency=bounded",
-                "?timeout=60s", "?timeout=x", "?cas=0", "?cas=1", "?cas=3", "?cas=x", "?ttl=1s", "?redirect",
+                "?timeout=60s", "?timeout=x", "?cas=0", "?cas=1", "?cas=3", "?cas=x", "?ttl=1h", "?op=incr&by=2",
+                "?min_rev=0", "?rev=1", "?rev=9999", "?redirect",
                 "?foo=bar", "?key_b64=YQ", "?key_b64=!", "?a=%", "?consistency=stale&consistency=stale", "?op=incr",
             ],
             &random
@@ -71,6 +72,8 @@ struct LaneTests {
                         first.fields[name] = nil
                         second.fields[name] = nil
                     }
+                    first.fields["kontiki-staleness-ms"] = nil
+                    second.fields["kontiki-staleness-ms"] = nil
                     if first.text.contains("addr") {
                         // Where the leader listens differs, perhaps in length: there are two nodes.
                         first.fields["content-length"] = nil

@@ -1,3 +1,4 @@
+import KeyValue
 import Testing
 
 @testable import HTTPAPI
@@ -95,18 +96,13 @@ struct ParsingTests {
         #expect(throws: Problem.self) { try Query(parsing: "a=%2".utf8) }
     }
 
-    @Test("Unknown parameters are refused naming the known ones, later ones as not supported")
+    @Test("Unknown parameters are refused naming the known ones")
     func unknownParameters() throws {
         let known = ["consistency", "timeout"]
         let unknown = #expect(throws: Problem.self) { try Query(parsing: "consistancy=x".utf8).check(known: known) }
         #expect(unknown?.status == 400)
         #expect(unknown?.known == known)
-        for name in ["ttl", "lease", "watch", "min_rev", "max_stale", "wait", "since"] {
-            let later = #expect(throws: Problem.self) { try Query(parsing: "\(name)=1".utf8).check(known: known) }
-            #expect(later?.status == 400)
-            #expect(later?.title == "not supported by this version")
-            #expect(later?.outcome == .notExecuted)
-        }
+        #expect(unknown?.outcome == .notExecuted)
     }
 
     @Test(
@@ -190,19 +186,29 @@ struct KeyRequestTests {
 
     @Test("Parameters are taken where they apply")
     func parameters() throws {
-        #expect(try parse("/kv/a").consistency == .strong)
-        #expect(try parse("/kv/a?consistency=stale").consistency == .stale)
+        #expect(try parse("/kv/a").demand.consistency == .strong)
+        #expect(try parse("/kv/a?consistency=stale").demand.consistency == .stale)
         #expect(try parse("/kv/a?timeout=250ms").timeoutMilliseconds == 250)
         #expect(try parse("/kv/a%2F?redirect&timeout=1s").redirectTarget == "/kv/a%2F?redirect&timeout=1s")
         #expect(try parse("/kv/a?redirect=false").redirectTarget == nil)
-        #expect(problem("/kv/a?consistency=eventual")?.known == ["strong", "stale"])
-        #expect(problem("/kv/a?consistency=bounded")?.title == "not supported by this version")
+        #expect(problem("/kv/a?consistency=eventual")?.known == ["strong", "bounded", "stale"])
+        #expect(try parse("/kv/a?consistency=bounded&max_stale=1s&min_rev=7").demand.maximumStaleness == 1_000)
+        #expect(try parse("/kv/a?min_rev=7").demand.minimumRevision == 7)
+        #expect(try parse("/kv/a?rev=7").revision == 7)
+        for query in ["consistency=bounded", "max_stale=1s", "consistency=bounded&max_stale=0s", "min_rev=x", "rev=-1"]
+        {
+            #expect(problem("/kv/a?\(query)")?.code == .invalidParameter, "\(query)")
+        }
         #expect(problem("/kv/a?timeout=0s")?.status == 400)
         #expect(problem("/kv/a?timeout=1000h")?.status == 400)
         #expect(problem("/kv/a?cas=1")?.code == .unknownParameter)
         #expect(problem("/kv/a?consistency=stale", .put)?.code == .unknownParameter)
-        #expect(problem("/kv/a?ttl=30s", .put)?.title == "not supported by this version")
-        #expect(problem("/kv/a", .put, [("Idempotency-Key", "k")])?.title == "not supported by this version")
+        #expect(try parse("/kv/a?ttl=30s", .put).lease == .ttl(milliseconds: 30_000))
+        #expect(try parse("/kv/a?lease=A7", .put).lease == .attached(0xA7))
+        #expect(problem("/kv/a?ttl=30s")?.code == .unknownParameter)
+        #expect(try parse("/kv/a", .put, [("Idempotency-Key", "k")]).idempotencyKey == Array("k".utf8))
+        #expect(try parse("/kv/a", .put, [("Kontiki-Fence", "a%3D=b=7")]).fence?.lock == Array("a==b".utf8))
+        #expect(try parse("/kv/a?op=incr&by=-2", .post).increment == -2)
     }
 
     @Test("Write preconditions")

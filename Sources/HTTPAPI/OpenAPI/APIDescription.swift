@@ -2,7 +2,8 @@ import HTTPTypes
 
 /// What the API can do: the one list that the router's parameters, `GET /` and `/openapi.json` come from.
 enum APIDescription {
-    static let operations: [OperationDescription] = keys + lists + cluster
+    static let operations: [OperationDescription] =
+        keys + lists + transactions + leases + locks + cluster
 
     static func operation(_ method: HTTPRequest.Method, _ path: String) -> OperationDescription {
         guard let found = operations.first(where: { $0.method == method && $0.path == path }) else {
@@ -12,6 +13,9 @@ enum APIDescription {
     }
 
     private static let itemFields = ["ETag", "Kontiki-Revision", "Kontiki-Create-Revision", "Kontiki-Version"]
+    private static let conditions = ["If-Match", "If-None-Match"]
+    private static let options = ["Idempotency-Key", "Kontiki-Fence"]
+    private static let reading = ReadDemand.parameters + ["timeout"]
     private static let moved = OperationDescription.Success(
         status: 307,
         description: "With redirect, where this node does not lead: the same at the leader.",
@@ -35,7 +39,7 @@ enum APIDescription {
                 .init(
                     status: 200,
                     description: "The value.",
-                    content: [("*/*", nil), ("application/json", nil)],
+                    content: [("*/*", nil), ("application/json", nil), ("text/event-stream", nil)],
                     fields: itemFields
                 ),
                 .init(status: 304, description: "The key still has the ETag of If-None-Match.", fields: itemFields),
@@ -65,8 +69,8 @@ enum APIDescription {
             kind: .write,
             summary: "Write a key",
             detail: "The body is the value, its Content-Type is kept.",
-            parameters: KeyRequest.writeParameters,
-            fields: ["If-Match", "If-None-Match", "Prefer"],
+            parameters: KeyRequest.putParameters,
+            fields: conditions + ["Prefer"] + options,
             body: "",
             isBodyRequired: false,
             successes: [
@@ -80,12 +84,25 @@ enum APIDescription {
             id: "deleteKey",
             kind: .write,
             summary: "Delete a key, there or not",
-            parameters: KeyRequest.writeParameters,
-            fields: ["If-Match", "If-None-Match", "Prefer"],
+            parameters: KeyRequest.deleteParameters,
+            fields: conditions + ["Prefer"] + options,
             successes: [
                 .json(200, "With Prefer: return=representation.", "Deleted", fields: ["Kontiki-Revision"]),
                 .init(status: 204, description: "It is gone.", fields: ["Kontiki-Revision"]), moved,
             ]
+        ),
+        OperationDescription(
+            method: .post,
+            path: "/kv/{key}",
+            id: "incrementKey",
+            kind: .write,
+            summary: "Add to the decimal number that a key holds",
+            detail:
+                "A key that is not there counts as 0. 409 when it holds no number of 64 bits, or the sum would be none.",
+            parameters: KeyRequest.postParameters,
+            required: ["op"],
+            fields: conditions + options,
+            successes: [.json(200, "The number that it holds now.", "Incremented", fields: itemFields), moved]
         ),
     ]
 
@@ -114,7 +131,145 @@ enum APIDescription {
             kind: .write,
             summary: "Delete every key that begins with a prefix, in one atomic write",
             parameters: ["prefix", "all", "timeout", "redirect"],
+            required: ["prefix"],
+            fields: options,
             successes: [.json(200, "How many there were.", "Deleted", fields: ["Kontiki-Revision"]), moved]
+        ),
+    ]
+
+    private static let transactions: [OperationDescription] = [
+        OperationDescription(
+            method: .post,
+            path: "/txn",
+            id: "executeTransaction",
+            kind: .write,
+            summary: "Compare, and execute one of two lists of operations, in one atomic step",
+            detail:
+                "success is executed when all comparisons hold, else failure. Operations are executed in order, and later ones see "
+                + "what earlier ones did. At most 128 comparisons and 128 operations in each list.",
+            parameters: ["timeout", "redirect"],
+            fields: options,
+            body: "Transaction",
+            successes: [
+                .json(200, "What was done, whichever list it was.", "TransactionAnswer", fields: ["Kontiki-Revision"]),
+                moved,
+            ],
+            problems: [404]
+        )
+    ]
+
+    // MARK: Leases and locks
+
+    private static let leases: [OperationDescription] = [
+        OperationDescription(
+            method: .post,
+            path: "/leases",
+            id: "grantLease",
+            kind: .write,
+            summary: "Make a lease: keys that are put with it end with it",
+            parameters: ["timeout"],
+            fields: options,
+            body: "NewLease",
+            successes: [.json(201, "The lease.", "Lease", fields: ["Location"])]
+        ),
+        OperationDescription(
+            method: .get,
+            path: "/leases",
+            id: "listLeases",
+            kind: .read,
+            summary: "List the leases",
+            parameters: ["limit", "after"] + reading,
+            successes: [.json(200, "A page.", "Leases", fields: ["Kontiki-Revision"])]
+        ),
+        OperationDescription(
+            method: .get,
+            path: "/leases/{id}",
+            id: "getLease",
+            kind: .read,
+            summary: "How a lease stands, with its keys",
+            parameters: reading,
+            successes: [.json(200, "The lease.", "Lease", fields: ["Kontiki-Revision"])],
+            problems: [404]
+        ),
+        OperationDescription(
+            method: .put,
+            path: "/leases/{id}",
+            id: "keepLeaseAlive",
+            kind: .write,
+            summary: "Begin a lease's time anew",
+            parameters: ["timeout"],
+            fields: options,
+            successes: [.json(200, "The lease.", "Lease")],
+            problems: [404]
+        ),
+        OperationDescription(
+            method: .delete,
+            path: "/leases/{id}",
+            id: "revokeLease",
+            kind: .write,
+            summary: "End a lease now, with its keys",
+            parameters: ["timeout"],
+            fields: options,
+            successes: [.init(status: 204, description: "It has ended.", fields: ["Kontiki-Revision"])],
+            problems: [404]
+        ),
+    ]
+
+    private static let locks: [OperationDescription] = [
+        OperationDescription(
+            method: .get,
+            path: "/locks",
+            id: "listLocks",
+            kind: .read,
+            summary: "List the locks that are held",
+            parameters: ["prefix", "limit", "after"] + reading,
+            successes: [.json(200, "A page.", "Locks", fields: ["Kontiki-Revision"])]
+        ),
+        OperationDescription(
+            method: .get,
+            path: "/locks/{name}",
+            id: "getLock",
+            kind: .read,
+            summary: "Who holds a lock",
+            detail: "404 when nobody does.",
+            parameters: LockRoutes.parameters,
+            fields: ["Last-Event-ID"],
+            successes: [
+                .init(
+                    status: 200,
+                    description: "The lock; with watch its changes: how an election is observed.",
+                    content: [("application/json", "Lock"), ("text/event-stream", nil)],
+                    fields: ["Kontiki-Revision"]
+                )
+            ],
+            problems: [404, 410]
+        ),
+        OperationDescription(
+            method: .post,
+            path: "/locks/{name}",
+            id: "acquireLock",
+            kind: .write,
+            summary: "Take a lock, or wait for it",
+            detail:
+                "The token of the answer fences off earlier holders: send it with writes as Kontiki-Fence. 409 when another holds the "
+                + "lock, and when wait is over. The lease is kept alive with PUT /leases/{id}; while a request waits, the node does it.",
+            parameters: ["timeout"],
+            fields: options,
+            body: "NewLock",
+            successes: [.json(200, "It is held now.", "Lock", fields: ["Kontiki-Revision"])],
+            problems: [404]
+        ),
+        OperationDescription(
+            method: .delete,
+            path: "/locks/{name}",
+            id: "releaseLock",
+            kind: .write,
+            summary: "Give back a lock, or a place in its queue",
+            parameters: ["token", "timeout"],
+            required: ["token"],
+            fields: options,
+            successes: [.init(status: 204, description: "It is given back.", fields: ["Kontiki-Revision"])],
+            problems: [404]
         ),
     ]
 

@@ -36,6 +36,8 @@ struct OperationDescription: Sendable {
     /// More about it.
     var detail: String?
     var parameters: [String] = []
+    /// Those without which it is refused.
+    var required: [String] = []
     /// Header fields that it looks at.
     var fields: [String] = []
     /// The schema of the JSON body; "" for raw bytes.
@@ -59,7 +61,7 @@ struct OperationDescription: Sendable {
         switch kind {
         case .local: break
         case .read: statuses.insert(504)
-        case .write: statuses.formUnion([409, 412, 422, 504, 507])
+        case .write: statuses.formUnion([404, 409, 412, 422, 504, 507])
         case .administration: statuses.formUnion([404, 409, 504])
         }
         return statuses.union(problems).sorted()
@@ -94,7 +96,11 @@ struct OperationDescription: Sendable {
         operation = operation.with("description", detail.map { .text($0) })
         let parameters =
             pathParameters
-            + parameters.map { ["$ref": .text("#/components/parameters/\($0)")] as JSONValue }
+            + parameters.map { name in
+                required.contains(name)
+                    ? ParameterDescription.named(name).json.with("required", true)
+                    : ["$ref": .text("#/components/parameters/\(name)")] as JSONValue
+            }
             + fields.map { ["$ref": .text("#/components/parameters/\($0)")] as JSONValue }
         if !parameters.isEmpty { operation = operation.with("parameters", .array(parameters)) }
         if let body {

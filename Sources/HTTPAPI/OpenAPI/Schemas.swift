@@ -27,7 +27,7 @@ enum Schemas {
     }
 
     /// All of them, by name.
-    static let all: JSONValue = .object(keys.members + cluster.members)
+    static let all: JSONValue = .object(keys.members + transactions.members + coordination.members + cluster.members)
 
     // MARK: Keys
 
@@ -75,18 +75,6 @@ enum Schemas {
             ["revision": revision, "value": number],
             required: ["revision", "value"],
             example: ["revision": 44, "value": 17]
-        ),
-        "Change": object(
-            [
-                "event": ["type": "string", "enum": ["put", "delete", "expire"]], "item": reference("Item"),
-                "previous": reference("Item"),
-            ],
-            required: ["event"]
-        ),
-        "Changes": object(
-            ["revision": revision, "events": list(reference("Change"))],
-            required: ["revision", "events"],
-            example: ["revision": 42, "events": [["event": "put", "item": itemExample]]]
         ),
         "Compare": object(
             .object(

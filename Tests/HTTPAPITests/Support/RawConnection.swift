@@ -18,6 +18,8 @@ actor RawConnection {
     private var chunks: AsyncThrowingStream<ByteBuffer, any Error>.AsyncIterator
     private var buffer = ByteBuffer()
     private var hasEnded = false
+    /// What came of a stream.
+    private var stream: [UInt8] = []
 
     private final class Collector: ChannelInboundHandler {
         typealias InboundIn = ByteBuffer
@@ -74,6 +76,50 @@ actor RawConnection {
     func isAtEnd() async throws -> Bool {
         while await more() {}
         return buffer.readableBytes == 0
+    }
+
+    /// An event of a stream.
+    struct StreamEvent: Hashable, Sendable {
+        var name = ""
+        var id: String?
+        var data = ""
+    }
+
+    /// The head of a response whose body is a stream; what follows is for ``event()``.
+    func streamHead() async throws -> RawResponse? { try await response(toHead: true) }
+
+    /// The next event of a chunked stream, comments left out; nil at its end.
+    func event() async throws -> StreamEvent? {
+        while true {
+            while let end = stream.firstRange(of: Array("\n\n".utf8)) {
+                let text = String(decoding: stream[..<end.lowerBound], as: UTF8.self)
+                stream.removeSubrange(..<end.upperBound)
+                var event = StreamEvent()
+                for line in text.split(separator: "\n") {
+                    if line.hasPrefix("event: ") { event.name = String(line.dropFirst(7)) }
+                    if line.hasPrefix("id: ") { event.id = String(line.dropFirst(4)) }
+                    if line.hasPrefix("data: ") { event.data = String(line.dropFirst(6)) }
+                }
+                if !event.name.isEmpty { return event }
+            }
+            if let chunk = nextChunk() {
+                if chunk.isEmpty { return nil }
+                stream += chunk
+            } else if await !more() {
+                return nil
+            }
+        }
+    }
+
+    private func nextChunk() -> [UInt8]? {
+        let view = buffer.readableBytesView
+        guard let lineEnd = view.firstIndex(of: 0x0A),
+            let size = Int(String(decoding: view[..<lineEnd].dropLast(), as: UTF8.self), radix: 16),
+            view.endIndex >= lineEnd + 1 + size + 2
+        else { return nil }
+        let chunk = Array(view[(lineEnd + 1)..<(lineEnd + 1 + size)])
+        buffer.moveReaderIndex(to: lineEnd + 1 + size + 2)
+        return chunk
     }
 
     func request(_ text: String, toHead: Bool = false) async throws -> RawResponse {
