@@ -22,6 +22,15 @@ extension Engine {
         var isRemoved = false
         var statusTick: UInt64 = 0
         var logBytes: Int?
+
+        /// A server that comes back may have been removed; the log tells, as far as it reaches back. One configuration follows another only
+        /// once that is committed.
+        mutating func remember(_ recovered: Recovered) {
+            let id = recovered.identity.serverID
+            let configurations = [recovered.base.configuration] + recovered.entries.compactMap(\.configuration)
+            wasTakenIn = configurations.dropLast().contains { $0.contains(id) }
+            wasMember = configurations.contains { $0.contains(id) }
+        }
     }
 
     /// After every step: cheap when nothing changed.

@@ -74,6 +74,7 @@ extension RaftNode {
             workers: workers
         )
         engine.isSnapshotMissing = latest == nil && opened.recovered.base.position.index > 0
+        engine.seen.remember(opened.recovered)
         engine.comparison.publish(on: board)
         arrivals.connect(engine)
         do {

@@ -149,6 +149,28 @@ struct RaftNodeTests {
         #expect(cluster.reportedFailures == [])
     }
 
+    @Test("A removed server that is started again with the words that it joined by stays removed")
+    func removedStaysRemoved() async throws {
+        let cluster = try CounterCluster()
+        let nodes = try await threeNodes(cluster)
+        let removed = nodes[2].status.serverID
+        try await nodes[0].changeMembership(.remove(removed), timeout: .seconds(30))
+        try await eventually("the removed server knows") { nodes[2].status.fault != nil }
+        let address = nodes[2].peerAddress
+        await nodes[2].shutdown()
+        let again = try await cluster.start("c", .join([nodes[0].peerAddress], replacing: nil), at: address)
+        #expect(again.status.serverID == removed)
+        // Long enough for one that asks to be taken in: it would begin after a second.
+        for _ in 0..<150 {
+            _ = try await add(1, on: nodes[1])
+            try await Task.sleep(for: .milliseconds(20))
+        }
+        #expect(nodes.prefix(2).allSatisfy { !$0.status.configuration.contains(removed) })
+        await cluster.stop([again, nodes[0], nodes[1]])
+        try await cluster.remove()
+        #expect(cluster.reportedFailures == [])
+    }
+
     @Test("An empty directory without a word how to begin is refused, and so is a directory in use")
     func refusals() async throws {
         let cluster = try CounterCluster()
