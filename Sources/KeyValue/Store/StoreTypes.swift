@@ -45,7 +45,7 @@ public struct StateMark: Hashable, Sendable {
     public var term: UInt64
     /// The number of the last mutating command; 0 when there was none.
     public var revision: UInt64
-    /// The newest wall clock of a leader in an applied entry, milliseconds since 1970. It never goes back.
+    /// The cluster's time in milliseconds, as leaders stamped it into the applied commands. It never goes back.
     public var timestampMilliseconds: UInt64
 
     public init(index: UInt64 = 0, term: UInt64 = 0, revision: UInt64 = 0, timestampMilliseconds: UInt64 = 0) {
