@@ -21,13 +21,7 @@ import Testing
             // The same commands in a store of their own tell what to expect.
             let expected = try HistoryFixture(directory: directory + "/model", options: Self.options(events: 1 << 30))
             try expected.append((0..<3_000).map { _ in Command.randomChange(using: &generator) })
-            var digests: [UInt64] = [0]
-            for event in expected.events {
-                while digests.count <= event.revision { digests.append(digests[digests.count - 1]) }
-                if let previous = event.previous { digests[Int(event.revision)] &-= Self.digest([previous]) }
-                if event.kind == .put { digests[Int(event.revision)] &+= Self.digest([event.item]) }
-            }
-            let (events, last, sums) = (expected.events, expected.revision, digests)
+            let (events, last, sums) = (expected.events, expected.revision, Self.digests(expected.events))
             let store = try Store.open(directory: directory + "/s", options: Self.options(events: 800))
             let entries = expected.entries
             let isDone = Atomic(false)
@@ -88,6 +82,17 @@ import Testing
                 }
             )
         }
+    }
+
+    /// The digest of the state at each revision.
+    private static func digests(_ events: [Event]) -> [UInt64] {
+        var digests: [UInt64] = [0]
+        for event in events {
+            while digests.count <= event.revision { digests.append(digests[digests.count - 1]) }
+            if let previous = event.previous { digests[Int(event.revision)] &-= digest([previous]) }
+            if event.kind == .put { digests[Int(event.revision)] &+= digest([event.item]) }
+        }
+        return digests
     }
 
     private static func options(events: Int) -> StoreOptions {
