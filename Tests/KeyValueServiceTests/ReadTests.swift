@@ -97,7 +97,7 @@ struct ReadTests {
         let gate = RevisionGate(
             revision: 5,
             eventLoop: MultiThreadedEventLoopGroup.singleton.next(),
-            maximumCount: 300
+            maximumCount: 1_000
         )
         let released = Mutex<[UInt64]>([])
         let failed = Mutex<[ServiceError.Code]>([])
@@ -121,14 +121,32 @@ struct ReadTests {
         #expect(released.withLock { $0.count } == 5)
         // Those who give up do not pile up behind one who waits for long.
         for _ in 0..<299 { wait(1_000, .now()) }
-        wait(2_000)
-        #expect(failed.withLock { $0 } == [.overloaded])
-        try await eventually { gate.count == 1 }
+        try await eventually { gate.count == 1 && failed.withLock { $0.count } == 299 }
         #expect(gate.keptCount < 200)
-        #expect(failed.withLock { $0.filter { $0 == .notCaughtUp }.count } == 299)
+        #expect(failed.withLock { Set($0) } == [.notCaughtUp])
         gate.close()
         wait(3_000)
         #expect(failed.withLock { $0.filter { $0 == .shuttingDown }.count } == 2)
         #expect(released.withLock { $0.count } == 5)
+    }
+
+    @Test("Only so many wait for revisions")
+    func boundedGate() {
+        let gate = RevisionGate(
+            revision: 5,
+            eventLoop: MultiThreadedEventLoopGroup.singleton.next(),
+            maximumCount: 1
+        )
+        let failed = Mutex<[ServiceError.Code?]>([])
+        for revision in [6, 7] as [UInt64] {
+            gate.wait(for: revision, deadline: .distantFuture) { result in
+                failed.withLock { failed in
+                    if case .failure(let error) = result { failed.append(error.code) } else { failed.append(nil) }
+                }
+            }
+        }
+        #expect(failed.withLock { $0 } == [.overloaded])
+        gate.advance(to: 6)
+        #expect(failed.withLock { $0 } == [.overloaded, nil])
     }
 }

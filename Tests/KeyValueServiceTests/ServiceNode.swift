@@ -39,17 +39,21 @@ final class ServiceNode: Sendable {
     let store: Store
     let clock: HandClock
     let loop: any EventLoop
+    private let isStopped = Atomic(false)
 
     init(
         _ cluster: ServiceCluster,
         _ name: String,
         _ beginning: NodeOptions.Beginning,
+        historyEvents: Int? = nil,
         _ adjust: (inout KeyValueNode.Options) -> Void
     ) async throws {
         let directory = cluster.root + "/" + name
         try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
         let clock = HandClock(UInt64.random(in: 1_000...1_000_000_000))
-        let store = try Store.open(directory: directory + "/state")
+        var storeOptions = StoreOptions()
+        if let historyEvents { storeOptions.historyEvents = historyEvents }
+        let store = try Store.open(directory: directory + "/state", options: storeOptions)
         var options = NodeOptions(
             directory: directory,
             name: name,
@@ -59,7 +63,8 @@ final class ServiceNode: Sendable {
         )
         options.beginning = beginning
         options.tickMilliseconds = 10
-        options.core.electionTicks = 40
+        // Debug builds on busy machines are slow; elections must not come from that.
+        options.core.electionTicks = 200
         let machine = KeyValueMachine(store: store, milliseconds: { clock.milliseconds }, onFailure: { _ in })
         node = try await RaftNode.start(
             options: options,
@@ -83,6 +88,7 @@ final class ServiceNode: Sendable {
     }
 
     func stop() async throws {
+        guard !isStopped.exchange(true, ordering: .relaxed) else { return }
         service.close()
         await node.shutdown()
         try? store.close()
@@ -105,13 +111,14 @@ final class ServiceCluster: Sendable {
 
     /// Has `body` run with the first node of a cluster, which leads.
     static func with(
+        historyEvents: Int? = nil,
         _ adjust: (inout KeyValueNode.Options) -> Void = { _ in },
         _ body: (ServiceCluster, ServiceNode) async throws -> Void
     ) async throws {
         let cluster = ServiceCluster()
         try FileManager.default.createDirectory(atPath: cluster.root, withIntermediateDirectories: true)
         do {
-            let first = try await cluster.start("node1", .bootstrap, adjust)
+            let first = try await cluster.start("node1", .bootstrap, historyEvents: historyEvents, adjust)
             try await eventually { first.node.machine.clock.now != nil }
             try await body(cluster, first)
         } catch {
@@ -124,9 +131,10 @@ final class ServiceCluster: Sendable {
     func start(
         _ name: String,
         _ beginning: NodeOptions.Beginning,
+        historyEvents: Int? = nil,
         _ adjust: (inout KeyValueNode.Options) -> Void = { _ in }
     ) async throws -> ServiceNode {
-        let node = try await ServiceNode(self, name, beginning, adjust)
+        let node = try await ServiceNode(self, name, beginning, historyEvents: historyEvents, adjust)
         running.withLock { $0.append(node) }
         return node
     }

@@ -157,8 +157,56 @@ struct WatchTests {
         }
     }
 
-    @Test("What is not there any more is told with the revision to list from, and what is to come is waited for")
-    func compactedAndFuture() async throws {
+    @Test("What is not there any more is told with the revision to list from, to who begins and to who fell behind")
+    func compacted() async throws {
+        try await ServiceCluster.with(historyEvents: 10) { options in
+            options.maximumBufferedEvents = 2
+        } _: { _, first in
+            let behind = try first.service.watch(prefix("k"), eventLoop: first.loop) {}
+            try await first.put("k")
+            try await eventually { behind.state.withLock { $0.events.count } == 1 }
+            for _ in 0..<50 { try await first.put("k") }
+            try await eventually { !behind.state.withLock { $0.isLive } }
+            let compact = first.store.compactRevision
+            #expect(compact > behind.start + 10)
+            #expect(throws: Watch.End.compacted(compactRevision: compact)) {
+                _ = try first.service.watch(prefix("k"), after: behind.start, eventLoop: first.loop) {}
+            }
+            // What it has in memory it gets; then the truth.
+            var end: Watch.End?
+            var revisions: [UInt64] = []
+            try await eventually {
+                let batch = behind.take()
+                revisions += batch.events.map(\.revision)
+                end = batch.end
+                return end != nil
+            }
+            #expect(end == .compacted(compactRevision: compact))
+            #expect(revisions == Array(behind.start + 1..<behind.start + 1 + UInt64(revisions.count)))
+            // From there on a new one goes on.
+            let again = try WatchReader(first.service, prefix("k"), after: compact, on: first.loop)
+            try await eventually { again.revisions.last == first.store.mark.revision }
+            #expect(again.revisions.first == compact + 1)
+        }
+    }
+
+    @Test(
+        "A node that was away as long as the history is told the state by a snapshot: its watches go on or end, without a gap"
+    )
+    func laterNode() async throws {
+        try await ServiceCluster.with { cluster, first in
+            for number in 0..<20 { try await first.put("k/\(number)") }
+            let all = try await cluster.addTwo(to: first)
+            let reader = try WatchReader(all[2].service, prefix("k/"), after: 0, on: all[2].loop)
+            try await first.put("k/20")
+            let last = first.store.mark.revision
+            try await eventually { reader.revisions.last == last || reader.end != nil }
+            if reader.end == nil { #expect(reader.keys == (0...20).map { "k/\($0)" }) }
+        }
+    }
+
+    @Test("What is to come is waited for")
+    func future() async throws {
         try await ServiceCluster.with { _, first in
             let revision = try await first.put("k")
             let future = try WatchReader(first.service, prefix("k"), after: revision + 2, on: first.loop)

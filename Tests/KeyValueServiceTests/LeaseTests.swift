@@ -1,0 +1,159 @@
+import KeyValue
+import NIOCore
+import NIOPosix
+import RaftNode
+import Synchronization
+import Testing
+
+@testable import KeyValueService
+
+@Suite("Leases", .timeLimit(.minutes(5)))
+struct LeaseTests {
+    private func item(_ node: ServiceNode, _ key: String) throws -> Item? {
+        try node.store.get(Array(key.utf8)[...]).item
+    }
+
+    @Test("A key with a ttl goes when the leader's clock says so, and not before")
+    func ttl() async throws {
+        try await ServiceCluster.with { _, first in
+            _ = try await first.service.put(
+                key: Array("k".utf8),
+                value: ByteBuffer(string: "v"),
+                lease: .ttl(milliseconds: 10_000)
+            )
+            first.clock.advance(9_999)
+            try await first.put("other")
+            #expect(try item(first, "k") != nil)
+            first.clock.advance(1)
+            try await eventually { try item(first, "k") == nil }
+            #expect(first.store.nextLeaseDeadline == nil)
+            #expect(try item(first, "other") != nil)
+        }
+    }
+
+    @Test("A lease that is kept alive over another node lives on, and ends with what is attached to it")
+    func keptAlive() async throws {
+        try await ServiceCluster.with { cluster, first in
+            let all = try await cluster.addTwo(to: first)
+            guard case .lease(let lease) = try await all[1].service.grantLease(ttl: .seconds(10)).outcome else {
+                throw NotReached()
+            }
+            _ = try await all[2].service.put(
+                key: Array("k".utf8),
+                value: ByteBuffer(),
+                lease: .attached(lease.id)
+            )
+            for _ in 0..<5 {
+                first.clock.advance(9_000)
+                let status = try await all[2].service.keepLeaseAlive(lease.id)
+                #expect(status?.remainingMilliseconds == 10_000)
+            }
+            try await first.put("other")
+            #expect(try item(first, "k") != nil)
+            first.clock.advance(10_000)
+            try await eventually { try all.allSatisfy { try item($0, "k") == nil } }
+            #expect(try await all[1].service.keepLeaseAlive(lease.id) == nil)
+        }
+    }
+
+    @Test("A new leader gives what it cannot know of, and takes nothing")
+    func changeOfLeader() async throws {
+        try await ServiceCluster.with { cluster, first in
+            let all = try await cluster.addTwo(to: first)
+            _ = try await first.service.put(
+                key: Array("k".utf8),
+                value: ByteBuffer(),
+                lease: .ttl(milliseconds: 10_000)
+            )
+            first.clock.advance(8_000)
+            try await first.put("tick")
+            try await first.node.transferLeadership(to: all[1].node.status.serverID, timeout: .seconds(30))
+            try await eventually { all[1].node.machine.clock.now != nil }
+            // The old leader's clock counts no more.
+            first.clock.advance(1_000_000)
+            all[1].clock.advance(1_999)
+            try await all[0].put("tock")
+            #expect(try item(all[1], "k") != nil)
+            all[1].clock.advance(1)
+            try await eventually { try all.allSatisfy { try item($0, "k") == nil } }
+        }
+    }
+
+    @Test("While there are leases, an idle leader tells what time it is")
+    func idleTick() async throws {
+        try await ServiceCluster.with { _, first in
+            try await first.put("a")
+            let before = first.store.mark.timestampMilliseconds
+            _ = try await first.service.grantLease(ttl: .seconds(3_600))
+            first.clock.advance(5_000)
+            try await eventually { first.store.mark.timestampMilliseconds >= before + 5_000 }
+        }
+    }
+
+    @Test("Thousands of leases that end at once let writes through, in bounded commands")
+    func manyAtOnce() async throws {
+        try await ServiceCluster.with { _, first in
+            let count = 3_000
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for number in 0..<count {
+                    group.addTask {
+                        _ = try await first.service.put(
+                            key: Array("lease/\(number)".utf8),
+                            value: ByteBuffer(),
+                            lease: .ttl(milliseconds: 5_000)
+                        )
+                    }
+                }
+                try await group.waitForAll()
+            }
+            #expect(first.store.leaseCount == count)
+            first.clock.advance(5_000)
+            // Written while they go.
+            var written = 0
+            repeat {
+                try await first.put("written/\(written)")
+                written += 1
+            } while first.store.leaseCount > 0
+            #expect(try first.store.count(prefix: Array("lease/".utf8)).count == 0)
+            #expect(try first.store.count(prefix: Array("written/".utf8)).count == written)
+        }
+    }
+
+    @Test("What keeps leases alive goes together, each answered for its own")
+    func gathered() async throws {
+        let commands = Mutex<[[UInt64]]>([])
+        let keepAlives = KeepAlives(
+            eventLoop: MultiThreadedEventLoopGroup.singleton.next(),
+            maximumCount: 2_000
+        ) { leases, _, completion in
+            commands.withLock { $0.append(leases) }
+            completion(
+                .success(
+                    leases.map { id in
+                        id == 7
+                            ? nil
+                            : LeaseStatus(id: id, ttlMilliseconds: 1, remainingMilliseconds: 1, keys: 0)
+                    }
+                )
+            )
+        }
+        let answers = Mutex<[UInt64: [UInt64?]]>([:])
+        let loop = MultiThreadedEventLoopGroup.singleton.next()
+        try await loop.submit {
+            for number in 0..<1_200 {
+                let id = UInt64(number % 600)
+                keepAlives.add(id, deadline: .distantFuture) { result in
+                    let status = try? result.get()
+                    answers.withLock { $0[id, default: []].append(status?.id) }
+                }
+            }
+        }.get()
+        try await eventually { answers.withLock { $0.values.reduce(0) { $0 + $1.count } } == 1_200 }
+        #expect(commands.withLock { $0.allSatisfy { Set($0).count == $0.count && $0.count <= 500 } })
+        #expect(commands.withLock { $0.count } < 100)
+        answers.withLock { answers in
+            #expect(answers[7] == [nil, nil])
+            #expect(answers[8] == [8, 8])
+        }
+    }
+}
