@@ -15,7 +15,7 @@ public final class HTTPServer: Service {
         /// A value may have this many bytes.
         public var maximumValueBytes = 1 << 20 { didSet { limits.valueBytes = maximumValueBytes } }
         /// Connections beyond this are answered 503 and closed.
-        public var maximumConnections = 10_000
+        public var maximumConnections = 20_000
         /// The most bytes of large bodies (above 64 KiB) that may be arriving on all connections together; more is answered 503.
         public var maximumArrivingBytes = 256 << 20
         /// A connection without a request is closed after this time.

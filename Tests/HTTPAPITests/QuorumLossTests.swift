@@ -7,6 +7,29 @@ import Testing
 
 @Suite("A node without its peers", .timeLimit(.minutes(5)))
 struct QuorumLossTests {
+    /// A follower takes writes and strong reads as well.
+    private func asksTheFollower(_ second: NodeFixture) async throws {
+        try await second.serving { port in
+            let other = try await RawConnection(port: port)
+            try await eventually {
+                let put = try await other.request(
+                    "PUT /kv/other HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx"
+                )
+                return [200, 201].contains(put.status)
+            }
+            try await eventually {
+                try await other.request("GET /kv/k HTTP/1.1\r\nHost: x\r\n\r\n").text == "before"
+            }
+            try await eventually {
+                let redirected = try await other.request("GET /kv/a%2Fb?redirect HTTP/1.1\r\nHost: x\r\n\r\n")
+                // Should leadership have gone to this one, there is nobody to send to.
+                guard redirected.status == 307 else { return second.node.status.role == .leader }
+                return redirected.fields["location"] == "http://127.0.0.1:1/kv/a%2Fb?redirect"
+            }
+            try await other.close()
+        }
+    }
+
     @Test("Strong requests fail with the right outcome, stale reads are answered at once")
     func lostQuorum() async throws {
         // Elections must not come from a busy machine.
@@ -29,26 +52,7 @@ struct QuorumLossTests {
             }
             // Written twice, should the first answer come too late.
             try await eventually { try await [200, 201].contains(call("PUT /kv/k", "before").status) }
-            // A follower takes writes and strong reads as well.
-            try await second.serving { port in
-                let other = try await RawConnection(port: port)
-                try await eventually {
-                    let put = try await other.request(
-                        "PUT /kv/other HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx"
-                    )
-                    return [200, 201].contains(put.status)
-                }
-                try await eventually {
-                    try await other.request("GET /kv/k HTTP/1.1\r\nHost: x\r\n\r\n").text == "before"
-                }
-                try await eventually {
-                    let redirected = try await other.request("GET /kv/a%2Fb?redirect HTTP/1.1\r\nHost: x\r\n\r\n")
-                    // Should leadership have gone to this one, there is nobody to send to.
-                    guard redirected.status == 307 else { return second.node.status.role == .leader }
-                    return redirected.fields["location"] == "http://127.0.0.1:1/kv/a%2Fb?redirect"
-                }
-                try await other.close()
-            }
+            try await asksTheFollower(second)
             await second.node.shutdown()
 
             let write = try await call("PUT /kv/k?timeout=300ms", "during")
