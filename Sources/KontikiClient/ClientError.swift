@@ -12,6 +12,8 @@ public struct ClientError: Error, Hashable, Sendable, CustomStringConvertible {
         public static let refused = Code(rawValue: "refused")
         /// `If-Match` or `If-None-Match` did not hold (412).
         public static let preconditionFailed = Code(rawValue: "precondition-failed")
+        /// What was asked for lies behind the past that the node still has (410); list anew.
+        public static let compacted = Code(rawValue: "compacted")
         /// The value is beyond the node's bound (413).
         public static let tooLarge = Code(rawValue: "too-large")
         /// No node could take the request in time: none is reachable, there is no leader, or all are overloaded.

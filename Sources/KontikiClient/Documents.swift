@@ -15,6 +15,7 @@ struct Problem: Decodable {
         let problem = try? JSONDecoder().decode(Problem.self, from: Data(buffer: response.body))
         let code: ClientError.Code =
             switch response.status {
+            case 410: .compacted
             case 412: .preconditionFailed
             case 413: .tooLarge
             case 429, 503: .unavailable
@@ -51,6 +52,7 @@ struct ItemDocument: Decodable {
     var createRevision: UInt64
     var modRevision: UInt64
     var version: UInt64
+    var lease: String?
 
     enum CodingKeys: String, CodingKey {
         case key
@@ -60,7 +62,7 @@ struct ItemDocument: Decodable {
         case contentType = "content_type"
         case createRevision = "create_revision"
         case modRevision = "mod_revision"
-        case version
+        case version, lease
     }
 
     var item: Item? {
@@ -71,16 +73,49 @@ struct ItemDocument: Decodable {
             contentType: contentType,
             createRevision: createRevision,
             modifyRevision: modRevision,
-            version: version
+            version: version,
+            lease: lease.flatMap { LeaseID($0) }
         )
+    }
+}
+
+/// A key that is text, or an object with `key_base64`.
+struct KeyDocument: Decodable {
+    var key: Key
+
+    private enum CodingKeys: String, CodingKey {
+        case keyBase64 = "key_base64"
+    }
+
+    init(from decoder: any Decoder) throws {
+        if let text = try? decoder.singleValueContainer().decode(String.self) {
+            key = Key(text)
+            return
+        }
+        let container = try decoder.container(keyedBy: CodingKeys.self)
+        let text = try container.decode(String.self, forKey: .keyBase64)
+        guard let bytes = bytes(nil, text) else {
+            throw DecodingError.dataCorruptedError(forKey: .keyBase64, in: container, debugDescription: "no base64")
+        }
+        key = Key(bytes: bytes)
     }
 }
 
 struct ListDocument: Decodable {
     var revision: UInt64
     var items: [ItemDocument]
+    var prefixes: [KeyDocument]?
+    var count: Int?
     var cursor: String?
     var more: Bool
+}
+
+struct IncrementDocument: Decodable {
+    var value: Int64
+}
+
+struct TransactionDocument: Decodable {
+    var succeeded: Bool
 }
 
 struct PutDocument: Decodable {
@@ -97,12 +132,51 @@ struct MembersDocument: Decodable {
     var members: [ClusterMember]
 }
 
-/// What a change of the membership, or a transfer, is asked with.
-struct MemberRequest: Encodable {
-    var name: String?
-    var addr: String?
-    var to: String?
+struct LeaseDocument: Decodable {
+    var id: String
+    var ttl: String
+    var remaining: String
+    var keys: [KeyDocument]?
 
+    var lease: Lease? {
+        guard let id = LeaseID(id), let time = Duration(nodeText: ttl), let left = Duration(nodeText: remaining) else {
+            return nil
+        }
+        return Lease(id: id, time: time, remaining: left, keys: keys?.map(\.key) ?? [])
+    }
+}
+
+struct LockDocument: Decodable {
+    var name: String
+    var token: UInt64
+    var lease: String
+    var value: String?
+    var revision: UInt64
+
+    var lock: Lock {
+        Lock(name: name, token: token, lease: LeaseID(lease) ?? LeaseID(0), value: value, revision: revision)
+    }
+}
+
+extension Duration {
+    /// What nodes write: `500ms`, `30s`, `5m`, `1h`.
+    init?(nodeText text: String) {
+        let digits = text.prefix { $0.isASCII && $0.isNumber }
+        guard let number = Int64(digits) else { return nil }
+        switch text[digits.endIndex...] {
+        case "ms": self = .milliseconds(number)
+        case "s": self = .seconds(number)
+        case "m": self = .seconds(number * 60)
+        case "h": self = .seconds(number * 3600)
+        default: return nil
+        }
+    }
+}
+
+/// A request's body that is JSON.
+protocol RequestDocument: Encodable {}
+
+extension RequestDocument {
     func encoded() throws(ClientError) -> [UInt8] {
         do {
             return Array(try JSONEncoder().encode(self))
@@ -110,6 +184,23 @@ struct MemberRequest: Encodable {
             throw ClientError(.invalidArgument, "the request cannot be written as JSON: \(error)")
         }
     }
+}
+
+struct LeaseRequest: RequestDocument {
+    var ttl: String
+}
+
+struct LockRequest: RequestDocument {
+    var ttl: String
+    var wait: String?
+    var value: String?
+}
+
+/// What a change of the membership, or a transfer, is asked with.
+struct MemberRequest: RequestDocument {
+    var name: String?
+    var addr: String?
+    var to: String?
 }
 
 extension KontikiClient.Response {

@@ -15,10 +15,9 @@ internal import Synchronization
 /// ```
 ///
 /// It stays with a node that answers, since any node serves everything; after a failure it goes where the answer says that
-/// the leader is, else to the next. Reads are repeated on any failure of a node. Writes are repeated only when it is certain
-/// that they were not executed (the node says so, or no connection came about), unless ``Options/retriesUnknownWrites``
-/// allows more. Every error carries its ``ClientError/outcome``. ``shutdown()`` waits until the connections are closed;
-/// without it they end when the last reference goes.
+/// the leader is, else to the next. Reads are repeated on any failure of a node. Writes are repeated, too, and executed once all
+/// the same: see ``Options/isExactlyOnce``. Every error carries its ``ClientError/outcome``. ``shutdown()`` waits until the
+/// connections are closed; without it they end when the last reference goes.
 public final class KontikiClient: Sendable {
     /// How long and how a client tries.
     public struct Options: Sendable {
@@ -26,13 +25,20 @@ public final class KontikiClient: Sendable {
         public var attemptTimeout: Duration = .seconds(5)
         /// The time for a request with all its attempts. Zero: one attempt.
         public var totalTimeout: Duration = .seconds(15)
-        /// Repeat unconditional writes whose outcome is unknown, too. They are then executed at least once: right for a
-        /// program that is the only writer of its keys, as an import is.
+        /// Give each write an idempotency key of its own, so that one whose outcome is unknown can be repeated: the cluster executes
+        /// it once and gives the first answer again. Costs the cluster a small record for each write.
+        public var isExactlyOnce = true
+        /// Repeat unconditional writes whose outcome is unknown, too, without an idempotency key. They are then executed at least
+        /// once: right for a program that is the only writer of its keys, as an import is.
         public var retriesUnknownWrites = false
         /// The largest answer that is taken in, in bytes.
         public var maximumAnswerBytes = 256 << 20
         /// Connections to one node at a time.
         public var connectionsPerNode = 64
+        /// A watch that is silent for so long goes on at another node; nodes tell their progress more often.
+        public var watchSilence: Duration = .seconds(40)
+        /// How often a watch begins anew without anything heard in between, before it fails.
+        public var watchAttempts = Int.max
 
         public init() {}
     }
@@ -40,6 +46,8 @@ public final class KontikiClient: Sendable {
     let endpoints: [Endpoint]
     let options: Options
     private let http: HTTPClient
+    /// For answers without an end.
+    let streams: HTTPClient
     /// The endpoint that answered last.
     private let preferred = Mutex(0)
 
@@ -61,17 +69,21 @@ public final class KontikiClient: Sendable {
         configuration.connectionPool.idleTimeout = .seconds(20)
         configuration.httpVersion = .http1Only
         self.http = HTTPClient(eventLoopGroupProvider: .singleton, configuration: configuration)
+        configuration.timeout.read = .init(options.watchSilence)
+        self.streams = HTTPClient(eventLoopGroupProvider: .singleton, configuration: configuration)
     }
 
     deinit {
         // Ended already by `shutdown()`, or else without anybody who waits for it.
         http.shutdown { _ in }
+        streams.shutdown { _ in }
     }
 
     /// Ends all connections and waits until they are closed. Nothing may be asked afterwards.
     public func shutdown() async {
         // It fails only when it is called twice, and then there is nothing left to do.
         try? await http.shutdown()
+        try? await streams.shutdown()
     }
 
     // MARK: Attempts
@@ -84,6 +96,10 @@ public final class KontikiClient: Sendable {
         var body: [UInt8]?
         /// Doing it twice is as good as doing it once.
         var isIdempotent = false
+        /// The node keeps what it answered under it; see ``Options/isExactlyOnce``.
+        var idempotencyKey: String?
+        /// What the node itself may wait before it answers, beyond an attempt's usual time.
+        var waits: Duration = .zero
 
         var isRead: Bool { method == .GET || method == .HEAD }
     }
@@ -103,11 +119,12 @@ public final class KontikiClient: Sendable {
     func perform(_ request: Request, accepting accepted: Set<Int> = []) async throws(ClientError) -> Response {
         let clock = ContinuousClock()
         let start = clock.now
+        let total = options.totalTimeout == .zero ? .zero : options.totalTimeout + request.waits
         var position = preferred.withLock { $0 }
         var attempt = 0
         while true {
-            let left = options.totalTimeout - (clock.now - start)
-            let timeout = options.totalTimeout == .zero ? options.attemptTimeout : min(options.attemptTimeout, left)
+            let patience = options.attemptTimeout + request.waits
+            let timeout = total == .zero ? patience : min(patience, total - (clock.now - start))
             let failure: ClientError
             do throws(ClientError) {
                 let response = try await attemptOnce(request, at: endpoints[position], timeout: timeout, accepted)
@@ -118,11 +135,11 @@ public final class KontikiClient: Sendable {
             }
             attempt += 1
             let pause = backoff(afterAttempt: attempt)
-            guard mayRepeat(request, after: failure), options.totalTimeout - (clock.now - start) > pause else {
+            guard mayRepeat(request, after: failure), total - (clock.now - start) > pause else {
                 throw failure
             }
             let leader = failure.leader.flatMap { try? Endpoint(parsing: $0) }.flatMap { endpoints.firstIndex(of: $0) }
-            position = leader.flatMap { $0 == position ? nil : $0 } ?? (position + 1) % endpoints.count
+            position = leader.flatMap { $0 == position ? nil : $0 } ?? next(after: position)
             do {
                 try await Task.sleep(for: pause)
             } catch {
@@ -131,8 +148,20 @@ public final class KontikiClient: Sendable {
         }
     }
 
+    /// An idempotency key for one write with all its attempts; nil where none is wanted.
+    func newIdempotencyKey() -> String? {
+        guard options.isExactlyOnce else { return nil }
+        var generator = SystemRandomNumberGenerator()
+        return String(generator.next(), radix: 36) + "-" + String(generator.next(), radix: 36)
+    }
+
+    func next(after position: Int) -> Int { (position + 1) % endpoints.count }
+
+    /// The endpoint to begin with.
+    var preferredPosition: Int { preferred.withLock { $0 } }
+
     /// Nothing until every node was asked once, then more with every round, up to half a second.
-    private func backoff(afterAttempt attempt: Int) -> Duration {
+    func backoff(afterAttempt attempt: Int) -> Duration {
         let rounds = attempt / endpoints.count
         guard rounds > 0 else { return .zero }
         let bound = min(500, 20 << min(rounds - 1, 5))
@@ -142,7 +171,7 @@ public final class KontikiClient: Sendable {
     private func mayRepeat(_ request: Request, after failure: ClientError) -> Bool {
         switch failure.code {
         case .unavailable, .timedOut, .connectionLost:
-            request.isRead || failure.outcome == .notExecuted
+            request.isRead || failure.outcome == .notExecuted || request.idempotencyKey != nil
                 || (options.retriesUnknownWrites && request.isIdempotent && failure.outcome == .unknown)
         default: false
         }
@@ -157,6 +186,7 @@ public final class KontikiClient: Sendable {
         var message = HTTPClientRequest(url: endpoint.url + request.target)
         message.method = request.method
         for (name, value) in request.headers { message.headers.add(name: name, value: value) }
+        if let key = request.idempotencyKey { message.headers.add(name: "Idempotency-Key", value: key) }
         if let body = request.body { message.body = .bytes(ByteBuffer(bytes: body)) }
         let response: Response
         do {
@@ -174,7 +204,7 @@ public final class KontikiClient: Sendable {
         throw Problem.error(from: response, isRead: request.isRead)
     }
 
-    private static func translate(_ error: any Error, _ request: Request, _ endpoint: Endpoint) -> ClientError {
+    static func translate(_ error: any Error, _ request: Request, _ endpoint: Endpoint) -> ClientError {
         let unsure: ClientError.Outcome = request.isRead ? .notExecuted : .unknown
         switch error {
         case is CancellationError:

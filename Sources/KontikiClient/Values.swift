@@ -20,6 +20,8 @@ public enum Consistency: String, Sendable, CaseIterable {
     case strong
     /// From the asked node's state, at once, with or without a leader.
     case stale
+    /// From the asked node's state if it can prove that this is no older than a bound, else it catches up first.
+    case bounded
 }
 
 /// Under what condition a write takes place.
@@ -28,6 +30,59 @@ public enum Condition: Hashable, Sendable {
     case revision(UInt64)
     /// The key does not exist.
     case absent
+}
+
+/// How long a key lives.
+public enum Lifetime: Hashable, Sendable {
+    /// Until it is deleted.
+    case unbounded
+    /// So long, from this write on.
+    case time(Duration)
+    /// As long as a lease.
+    case lease(LeaseID)
+}
+
+/// What a lease is named by: 16 hexadecimal digits.
+public struct LeaseID: Hashable, Sendable, CustomStringConvertible {
+    public var number: UInt64
+
+    public init(_ number: UInt64) { self.number = number }
+
+    /// Nil for what is no name of a lease.
+    public init?(_ text: String) {
+        guard (1...16).contains(text.utf8.count), let number = UInt64(text, radix: 16) else { return nil }
+        self.number = number
+    }
+
+    public var description: String {
+        let digits = String(number, radix: 16)
+        return String(repeating: "0", count: 16 - digits.utf8.count) + digits
+    }
+}
+
+/// A proof that a lock is held: writes that carry it take place only while it is true.
+public struct Fence: Hashable, Sendable {
+    /// The lock's name.
+    public var lock: String
+    /// What its holder was given.
+    public var token: UInt64
+
+    public init(lock: String, token: UInt64) {
+        self.lock = lock
+        self.token = token
+    }
+}
+
+/// A duration as nodes read it.
+struct Milliseconds: CustomStringConvertible {
+    var count: Int64
+
+    init(_ duration: Duration) {
+        let (seconds, attoseconds) = duration.components
+        count = seconds * 1_000 + attoseconds / 1_000_000_000_000_000
+    }
+
+    var description: String { "\(count)ms" }
 }
 
 /// A key with its value and its history in numbers.
@@ -41,6 +96,8 @@ public struct Item: Hashable, Sendable {
     public var modifyRevision: UInt64
     /// How often the key was written since it was created; 1 for a new one.
     public var version: UInt64
+    /// The lease that the key ends with.
+    public var lease: LeaseID?
 
     public init(
         key: Key,
@@ -48,7 +105,8 @@ public struct Item: Hashable, Sendable {
         contentType: String?,
         createRevision: UInt64,
         modifyRevision: UInt64,
-        version: UInt64
+        version: UInt64,
+        lease: LeaseID? = nil
     ) {
         self.key = key
         self.value = value
@@ -56,6 +114,7 @@ public struct Item: Hashable, Sendable {
         self.createRevision = createRevision
         self.modifyRevision = modifyRevision
         self.version = version
+        self.lease = lease
     }
 }
 
@@ -72,6 +131,8 @@ public struct Page: Hashable, Sendable {
     /// The store's revision that the page shows.
     public var revision: UInt64
     public var items: [Item]
+    /// What the grouped keys begin with, up to and with the delimiter.
+    public var prefixes: [Key]
     /// Where the next page begins; nil on the last.
     public var cursor: String?
 }

@@ -49,9 +49,27 @@ struct ClientOptions: ParsableArguments {
 struct ReadOptions: ParsableArguments {
     @Option(
         help:
-            "strong: as new as every acknowledged write; stale: what the asked node has, at once, also without a leader."
+            "strong: as new as every acknowledged write; bounded: no older than --max-stale; stale: what the asked node has, at once."
     )
     var consistency = Consistency.strong
+    @Option(name: .customLong("rev"), help: ArgumentHelp("As it stood at this revision.", valueName: "revision"))
+    var revision: UInt64?
+    @Option(
+        name: .customLong("min-rev"),
+        help: ArgumentHelp("Wait until the asked node has applied this revision.", valueName: "revision")
+    )
+    var minimumRevision: UInt64?
+    @Option(
+        name: .customLong("max-stale"),
+        help: ArgumentHelp("With bounded: how old the answer may be.", valueName: "duration")
+    )
+    var maximumStaleness: Span?
+
+    func validate() throws {
+        if (consistency == .bounded) != (maximumStaleness != nil) {
+            throw ValidationError("--consistency bounded and --max-stale belong together.")
+        }
+    }
 }
 
 extension Consistency: ExpressibleByArgument {}

@@ -72,6 +72,7 @@ struct ImportCommand: AsyncParsableCommand {
         var progress = Progress(verb: "stored", isQuiet: quiet, total: input.size)
         var bad = 0
         try await client.withClient { options in
+            options.isExactlyOnce = false
             options.retriesUnknownWrites = true
             options.connectionsPerNode = parallel
             options.totalTimeout = max(options.totalTimeout, .seconds(30))

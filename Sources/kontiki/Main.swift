@@ -69,15 +69,20 @@ struct Kontiki: ParsableCommand {
             CommandGroup(
                 name: "Keys",
                 subcommands: [
-                    GetCommand.self, PutCommand.self, DeleteCommand.self, ListCommand.self, ImportCommand.self,
-                    ExportCommand.self,
+                    GetCommand.self, PutCommand.self, DeleteCommand.self, ListCommand.self, IncrementCommand.self,
+                    TransactionCommand.self, WatchCommand.self, ImportCommand.self, ExportCommand.self,
                 ]
+            ),
+            CommandGroup(
+                name: "Coordination",
+                subcommands: [LeaseCommand.self, LockCommand.self, ElectCommand.self]
             ),
             CommandGroup(
                 name: "Cluster",
                 subcommands: [StatusCommand.self, MemberCommand.self, TransferCommand.self]
             ),
             CommandGroup(name: "Proof", subcommands: [SimulateCommand.self, VerifyCommand.self]),
+            CommandGroup(name: "Shell", subcommands: [CompletionCommand.self]),
         ]
     )
 }

@@ -1,4 +1,5 @@
 import Foundation
+import KontikiClient
 
 /// Lines of JSON objects with `key` or `key_base64`, `value` or `value_base64`, and `content_type` where there is one.
 enum NewlineDelimitedJSON {
@@ -82,6 +83,24 @@ enum NewlineDelimitedJSON {
         (document.key, document.keyBase64) = textOrBase64(record.key)
         (document.value, document.valueBase64) = textOrBase64(record.value)
         document.contentType = record.contentType
+        return try line(document)
+    }
+
+    /// An item as listings of a node show it, on a line.
+    static func line(_ item: Item) throws -> [UInt8] {
+        var document = ItemDocument(item)
+        (document.key, document.keyBase64) = textOrBase64(item.key.bytes)
+        (document.value, document.valueBase64) = textOrBase64(item.value)
+        return try line(document)
+    }
+
+    /// What the keys of a group begin with, on a line.
+    static func line(prefix: Key) throws -> [UInt8] {
+        let (text, base64) = textOrBase64(prefix.bytes)
+        return try line(text.map { ["prefix": $0] } ?? ["prefix_base64": base64 ?? ""])
+    }
+
+    private static func line(_ document: some Encodable) throws -> [UInt8] {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
         return Array(try encoder.encode(document)) + [0x0A]
@@ -90,5 +109,37 @@ enum NewlineDelimitedJSON {
     private static func textOrBase64(_ bytes: [UInt8]) -> (String?, String?) {
         if let text = String(validating: bytes, as: UTF8.self) { return (text, nil) }
         return (nil, Data(bytes).base64EncodedString())
+    }
+}
+
+/// An item with its revisions, by the names of the HTTP interface.
+private struct ItemDocument: Encodable {
+    var key: String?
+    var keyBase64: String?
+    var value: String?
+    var valueBase64: String?
+    var contentType: String?
+    var createRevision: UInt64
+    var modRevision: UInt64
+    var version: UInt64
+    var lease: String?
+
+    init(_ item: Item) {
+        contentType = item.contentType
+        createRevision = item.createRevision
+        modRevision = item.modifyRevision
+        version = item.version
+        lease = item.lease?.description
+    }
+
+    enum CodingKeys: String, CodingKey {
+        case key
+        case keyBase64 = "key_base64"
+        case value
+        case valueBase64 = "value_base64"
+        case contentType = "content_type"
+        case createRevision = "create_revision"
+        case modRevision = "mod_revision"
+        case version, lease
     }
 }

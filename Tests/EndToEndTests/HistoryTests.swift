@@ -5,13 +5,18 @@ import Testing
 
 extension EndToEndTests {
     @Suite("Recorded histories") struct Histories {
-        @Test("What clients of all nodes see is linearizable, while leaders are killed, paused and changed")
-        func linearizable() async throws {
+        @Test(
+            "What clients of all nodes see is linearizable, while leaders are killed, paused and changed",
+            arguments: [false, true]
+        )
+        func linearizable(isMixed: Bool) async throws {
             let environment = ProcessInfo.processInfo.environment
-            let rounds = environment["KONTIKI_HISTORY_ROUNDS"].flatMap { Int($0) } ?? 12
+            let rounds = environment["KONTIKI_HISTORY_ROUNDS"].flatMap { Int($0) } ?? (isMixed ? 6 : 9)
             let seed = environment["KONTIKI_HISTORY_SEED"].flatMap { UInt64($0) } ?? .random(in: 1...1 << 40)
-            report("history: \(rounds) rounds (KONTIKI_HISTORY_ROUNDS), seed \(seed) (KONTIKI_HISTORY_SEED)")
-            let recorder = HistoryRecorder(keys: 5)
+            report(
+                "history\(isMixed ? " with increments and transactions" : ""): \(rounds) rounds (KONTIKI_HISTORY_ROUNDS), seed \(seed) (KONTIKI_HISTORY_SEED)"
+            )
+            let recorder = HistoryRecorder(keys: 5, isMixed: isMixed)
             try await Cluster.run(options: ["--request-timeout", "1s", "--snapshot-log-bytes", "256k"]) { cluster in
                 try await record(cluster, recorder, rounds, seed)
             }

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Has schemathesis (from PyPI) read /openapi.json of a running node and ask all that it allows, and much that it does not: no answer may be
+# a 5xx, and none may have a status, a type or a form that the document does not name.
+#
+#   Deploy/schemathesis.sh                    100 examples for each operation
+#   EXAMPLES=1000 Deploy/schemathesis.sh      more
+#   SEED=7 Deploy/schemathesis.sh             the same again
+#
+# Runs a single node in a temporary folder and ends it afterwards. Left out is what would take the node itself apart: changes of the
+# members and transfers of leadership. Needs python3 with venv, PyPI, curl and .build/release/kontiki (Deploy/run.sh builds it).
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. Deploy/common.sh
+program=${KONTIKI_BINARY:-$PWD/.build/release/kontiki}
+[ -x "$program" ] || die "There is no $program: build it with Deploy/run.sh, or name it in KONTIKI_BINARY."
+work=$(mktemp -d) node=
+stop() {
+    [ -z "$node" ] || { kill "$node" 2>/dev/null || true; wait "$node" 2>/dev/null || true; }
+    rm -rf "$work"
+}
+trap stop EXIT
+
+runner=${SCHEMATHESIS:-}
+if [ -z "$runner" ]; then
+    python3 -m venv "$work/venv" || die "python3 has no venv: apt-get install python3-venv"
+    "$work/venv/bin/pip" install -q schemathesis || die "schemathesis cannot be installed from PyPI; name an installed one in SCHEMATHESIS."
+    runner=$work/venv/bin/schemathesis
+fi
+
+read -r http raft < <(python3 -c '
+import socket
+sockets = [socket.socket() for _ in range(2)]
+for s in sockets: s.bind(("127.0.0.1", 0))
+print(*(s.getsockname()[1] for s in sockets))')
+"$program" serve --id node1 --addr "127.0.0.1:$raft" --http "127.0.0.1:$http" --data "$work/data" --bootstrap --request-timeout 2s >"$work/log" 2>&1 &
+node=$!
+until curl -sf "http://127.0.0.1:$http/readyz" >/dev/null; do
+    kill -0 "$node" 2>/dev/null || die "the node ended: $(tail -3 "$work/log")"
+    sleep 0.05
+done
+
+# Phases before the stateful one, which follows links that the document does not have.
+status=0
+(cd "$work" && "$runner" run "http://127.0.0.1:$http/openapi.json" --phases examples,coverage,fuzzing \
+    --checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,response_headers_conformance \
+    --exclude-path-regex '^/(members/.+|leader/transfer|restore)' --exclude-by 'false' \
+    --max-examples "${EXAMPLES:-100}" ${SEED:+--seed "$SEED"} --suppress-health-check all --continue-on-failure "$@") || status=$?
+kill -0 "$node" 2>/dev/null || die "the node ended: $(tail -5 "$work/log")"
+exit "$status"

@@ -1,0 +1,155 @@
+internal import AsyncHTTPClient
+internal import NIOCore
+internal import NIOHTTP1
+internal import NIOPosix
+
+extension KontikiClient {
+    /// What a watch is about.
+    public enum WatchTarget: Hashable, Sendable {
+        case key(Key)
+        /// Every key that begins with it; all for an empty one.
+        case prefix(Key)
+        /// The holders of a lock: how an election is observed.
+        case lock(String)
+    }
+
+    /// A change that a watch saw.
+    public struct WatchEvent: Hashable, Sendable {
+        public enum Kind: String, Hashable, Sendable { case put, delete, expire }
+
+        public var kind: Kind
+        /// The store's revision of the change; several changes of one revision follow one another.
+        public var revision: UInt64
+        public var key: Key
+        /// Empty for a delete.
+        public var value: [UInt8]
+        /// What was there before, where it was asked for.
+        public var previous: [UInt8]?
+        /// The node's own words, JSON.
+        public var document: String
+    }
+
+    /// Calls `body` with each change in order, without a gap and without a duplicate, until it answers false or the task is cancelled.
+    ///
+    /// It goes on at another node when the one that it asked ends or is silent for ``Options/watchSilence``.
+    ///
+    /// - Parameters:
+    ///   - since: changes behind this revision; from now on when nil.
+    ///   - withPrevious: ask for what was there before.
+    ///   - progress: told every revision up to which everything was seen, also where nothing changed.
+    /// - Throws: `compacted` when the node no longer has what lies behind `since`: list, and watch from the list's revision on.
+    public func watch(
+        _ target: WatchTarget,
+        since: UInt64? = nil,
+        withPrevious: Bool = false,
+        progress: (UInt64) async -> Void = { _ in },
+        _ body: (WatchEvent) async throws -> Bool
+    ) async throws {
+        var position = preferredPosition
+        var place = WatchPlace(resume: since)
+        var attempt = 0
+        while true {
+            do {
+                var isOver = false
+                place.begin()
+                try await watchOnce(target, place.resume, withPrevious, at: endpoints[position]) { frame in
+                    attempt = 0
+                    if let event = try frame.event() {
+                        if place.isNew(event) { isOver = try await !body(event) }
+                    } else if let id = frame.id {
+                        place.passed(id)
+                        await progress(id)
+                    }
+                    return !isOver
+                }
+                if isOver { return }
+            } catch let error as ClientError {
+                guard [.unavailable, .connectionLost, .timedOut].contains(error.code) else { throw error }
+                attempt += 1
+                guard attempt <= options.watchAttempts else { throw error }
+            }
+            try Task.checkCancellation()
+            position = next(after: position)
+            try await Task.sleep(for: backoff(afterAttempt: attempt))
+        }
+    }
+
+    private func watchOnce(
+        _ target: WatchTarget,
+        _ since: UInt64?,
+        _ withPrevious: Bool,
+        at endpoint: Endpoint,
+        _ body: (EventFrame) async throws -> Bool
+    ) async throws {
+        let path = try path(target)
+        var url = endpoint.url + path + (path.contains("?") ? "&" : "?") + "watch=true"
+        if let since { url += "&since=\(since)" }
+        if withPrevious { url += "&prev=true" }
+        var message = HTTPClientRequest(url: url)
+        message.headers.add(name: "Accept", value: "text/event-stream")
+        let request = Request(method: .GET, target: path)
+        do {
+            let response = try await streams.execute(message, deadline: .distantFuture)
+            guard response.status == .ok else {
+                let body = try await response.body.collect(upTo: 1 << 20)
+                let answer = Response(
+                    status: Int(response.status.code),
+                    headers: response.headers,
+                    body: body,
+                    endpoint: endpoint
+                )
+                throw Problem.error(from: answer, isRead: true)
+            }
+            var parser = EventStreamParser()
+            for try await piece in response.body {
+                for frame in try parser.take(piece) where try await !body(frame) { return }
+            }
+        } catch let error as ClientError {
+            throw error
+        } catch let error
+            where error is HTTPClientError || error is ChannelError || error is IOError || error is NIOConnectionError
+        {
+            throw Self.translate(error, request, endpoint)
+        }
+    }
+
+    private func path(_ target: WatchTarget) throws(ClientError) -> String {
+        switch target {
+        case .key(let key): try self.target(key)
+        case .prefix(let prefix): "/kv?prefix=" + PercentEncoding.query(prefix.bytes)
+        case .lock(let name): "/locks/" + PercentEncoding.path(name.utf8)
+        }
+    }
+}
+
+/// How far a watch has come, so that it can go on at another node.
+private struct WatchPlace {
+    /// Everything up to here was seen.
+    private(set) var resume: UInt64?
+    /// The newest revision of which something was seen, and how many of its events were. A connection may end between two of them.
+    private var current: (revision: UInt64, seen: Int)?
+    /// How many events of ``current`` this connection has brought.
+    private var brought = 0
+
+    init(resume: UInt64?) { self.resume = resume }
+
+    mutating func begin() { brought = 0 }
+
+    /// Whether an event was not seen before, on another connection.
+    mutating func isNew(_ event: KontikiClient.WatchEvent) -> Bool {
+        guard let (revision, seen) = current, event.revision <= revision else {
+            if let current { resume = max(resume ?? 0, current.revision) }
+            current = (event.revision, 1)
+            brought = 1
+            return true
+        }
+        guard event.revision == revision else { return false }
+        brought += 1
+        guard brought > seen else { return false }
+        current = (revision, brought)
+        return true
+    }
+
+    /// Everything up to `revision` was sent.
+    mutating func passed(_ revision: UInt64) { resume = max(resume ?? 0, revision) }
+}

@@ -1,0 +1,82 @@
+public import ArgumentParser
+public import KontikiClient
+
+struct LeaseCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "lease",
+        abstract: "Leases: keys that end together when nobody keeps them alive.",
+        discussion: """
+              lease=$(kontiki lease grant 30s)
+              kontiki put services/web/host1 10.0.0.1:80 --lease $lease
+              kontiki lease keep-alive $lease       until it is stopped
+              kontiki lease show $lease
+              kontiki lease revoke $lease
+
+            For one key alone, kontiki put --ttl 30s is enough.
+            """,
+        subcommands: [Grant.self, KeepAlive.self, Show.self, Revoke.self]
+    )
+
+    struct Grant: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "Make a lease and print its name.")
+        @OptionGroup var client: ClientOptions
+        @Argument(
+            help: ArgumentHelp("How long it lasts when it is not kept alive, 1s to 366 days.", valueName: "duration")
+        )
+        var time: Span
+
+        func run() async throws {
+            let lease = try await client.withClient { try await $0.grantLease(time.duration) }
+            try Output.emit(line: lease.id.description)
+        }
+    }
+
+    struct KeepAlive: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Keep a lease alive until this is stopped; exit code 1 when it has ended."
+        )
+        @OptionGroup var client: ClientOptions
+        @Flag(name: .long, help: "Only once.") var once = false
+        @Argument(help: "The lease's name.") var lease: LeaseID
+
+        func run() async throws {
+            try await client.withClient { client in
+                while true {
+                    guard let kept = try await client.keepAlive(lease) else {
+                        throw Failure(.no, "there is no lease \(lease); it has ended")
+                    }
+                    if once { return }
+                    try await Task.sleep(for: max(kept.time / 3, .milliseconds(100)))
+                }
+            }
+        }
+    }
+
+    struct Show: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "Show what is left of a lease, and its keys.")
+        @OptionGroup var client: ClientOptions
+        @Argument(help: "The lease's name.") var lease: LeaseID
+
+        func run() async throws {
+            let found = try await client.withClient { try await $0.lease(lease) }
+            guard let found else { throw Failure(.no, "there is no lease \(lease)") }
+            try Output.emit(line: "\(found.remaining) of \(found.time) left, \(found.keys.count) keys")
+            for key in found.keys { try Output.emit(key.bytes + [0x0A]) }
+        }
+    }
+
+    struct Revoke: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "End a lease now, with its keys.")
+        @OptionGroup var client: ClientOptions
+        @Argument(help: "The lease's name.") var lease: LeaseID
+
+        func run() async throws {
+            let wasThere = try await client.withClient { try await $0.revoke(lease) }
+            guard wasThere else { throw Failure(.no, "there is no lease \(lease)") }
+        }
+    }
+}
+
+extension LeaseID: ExpressibleByArgument {
+    public init?(argument: String) { self.init(argument) }
+}
