@@ -9,20 +9,20 @@ extension EndToEndTests {
         func churn() async throws {
             try await Cluster.run(options: ["--request-timeout", "2s"]) { cluster in
                 let watchers = try cluster.nodes.indices.map { try Watcher(cluster, first: $0) }
-                let stopped = Mutex(false)
+                let churn = Churning()
                 try await withThrowingTaskGroup { group in
                     for watcher in watchers { group.addTask { try await watcher.run() } }
                     for process in 0..<3 {
                         group.addTask {
                             var random = SeededGenerator(seed: UInt64(process) + 7)
                             var number = 0
-                            while !stopped.withLock({ $0 }) {
+                            while !churn.isOver {
                                 number += 1
                                 await Self.change(cluster, process, number, &random)
                             }
                         }
                     }
-                    defer { stopped.withLock { $0 = true } }
+                    defer { churn.end() }
                     for _ in 1...4 {
                         let before = watchers.map(\.count)
                         try await eventually("every watcher sees more", within: .seconds(60)) {
@@ -37,7 +37,7 @@ extension EndToEndTests {
                         try leader.start()
                         try await cluster.allReady()
                     }
-                    stopped.withLock { $0 = true }
+                    churn.end()
                     // One last write that all are to see.
                     let end = try await cluster.client.put("watched/end", Array("end".utf8)).revision
                     try await eventually("every watcher sees the end", within: .seconds(60)) {
@@ -102,6 +102,13 @@ extension EndToEndTests {
                 }
                 #expect(account == reference, "\(node.name)")
             }
+        }
+
+        private final class Churning: Sendable {
+            private let ended = Mutex(false)
+
+            var isOver: Bool { ended.withLock { $0 } }
+            func end() { ended.withLock { $0 = true } }
         }
 
         struct Event: Equatable, Sendable {
