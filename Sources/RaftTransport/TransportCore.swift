@@ -115,6 +115,9 @@ final class TransportCore {
         for (id, link) in links {
             if let text = peers[id], (try? PeerAddress(parsing: text)) == link.address { continue }
             links[id] = nil
+            // What was sent last still goes out: a server that was removed learns it in this way only.
+            link.urgent.flush()
+            link.bulk.flush()
             link.urgent.close()
             link.bulk.close()
             if link.isConnected { lost.append(id) }

@@ -147,6 +147,20 @@ struct LinkTests {
         }
     }
 
+    @Test("What was sent just before a peer is let go still goes out")
+    func lastWords() async throws {
+        let (a, b) = (try await Node(1), try await Node(2))
+        try await with(a, b) {
+            try await a.link(to: b)
+            try await linked((a, b))
+            try await a.onLoop { transport in
+                #expect(transport.send(heartbeat(1, 2, round: 1)))
+                transport.updatePeers([:])
+            }
+            try await eventually { b.recorder.messages == [heartbeat(1, 2, round: 1)] }
+        }
+    }
+
     @Test("R30: a hung peer costs a bounded queue, and heartbeats do not wait behind the data for it")
     func hungPeer() async throws {
         let hung = try await HungPeer(2)
