@@ -1,4 +1,5 @@
 import Foundation
+import KontikiClient
 import Testing
 
 extension EndToEndTests {
