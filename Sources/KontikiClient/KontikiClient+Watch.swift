@@ -1,7 +1,6 @@
 internal import AsyncHTTPClient
 internal import NIOCore
 internal import NIOHTTP1
-internal import NIOPosix
 
 extension KontikiClient {
     /// What a watch is about.
@@ -102,15 +101,27 @@ extension KontikiClient {
             }
             var parser = EventStreamParser()
             for try await piece in response.body {
-                for frame in try parser.take(piece) where try await !body(frame) { return }
+                for frame in try parser.take(piece) {
+                    do {
+                        guard try await body(frame) else { return }
+                    } catch {
+                        throw CallersError(error: error)
+                    }
+                }
             }
         } catch let error as ClientError {
             throw error
-        } catch let error
-            where error is HTTPClientError || error is ChannelError || error is IOError || error is NIOConnectionError
-        {
+        } catch let error as CallersError {
+            throw error.error
+        } catch {
+            // Whatever the libraries call it when a node goes in the middle of an answer.
             throw Self.translate(error, request, endpoint)
         }
+    }
+
+    /// What the caller's own code threw.
+    private struct CallersError: Error {
+        var error: any Error
     }
 
     private func path(_ target: WatchTarget) throws(ClientError) -> String {

@@ -35,7 +35,11 @@ extension EndToEndTests {
                     // A strong read first, so that the stale ones behind it find a state that is up to date.
                     for consistency in Consistency.allCases {
                         for (key, value) in expected {
-                            let item = try await node.client.get(Key(key), consistency: consistency)
+                            let item = try await node.client.get(
+                                Key(key),
+                                consistency: consistency,
+                                maximumStaleness: consistency == .bounded ? .seconds(10) : nil
+                            )
                             #expect(item.map { String(decoding: $0.value, as: UTF8.self) } == value)
                         }
                     }
