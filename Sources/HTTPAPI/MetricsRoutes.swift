@@ -115,6 +115,14 @@ extension ServerCore {
         guard let statistics = try? service.store.statistics() else { return }
         text.gauge("kontiki_state_keys", "Keys.", statistics.keyCount)
         text.gauge("kontiki_state_content_bytes", "Bytes of all keys and values.", statistics.contentBytes)
+        text.gauge("kontiki_history_changes", "Changes of the past that are kept.", statistics.historyEvents)
+        text.gauge("kontiki_history_bytes", "Bytes of the past that are kept.", statistics.historyBytes)
+        text.gauge(
+            "kontiki_history_compact_revision",
+            "The oldest revision that can be read.",
+            service.store.compactRevision
+        )
+        text.gauge("kontiki_leases", "Leases.", service.store.leaseCount)
         text.gauge("kontiki_state_pending_bytes", "What waits in memory to be made durable.", statistics.pendingBytes)
         text.gauge("kontiki_state_used_bytes", "Bytes used in the state's file.", statistics.usedBytes)
         text.gauge("kontiki_state_file_bytes", "The size of the state's file.", statistics.fileBytes)

@@ -118,6 +118,9 @@ struct NodeWiring: Sendable {
     private static func openStore(_ directory: String, _ bounds: BoundOptions, _ logger: Logger) throws -> Store {
         var options = StoreOptions()
         options.memtableBytes = bounds.memtableBytes.bytes
+        options.historyMilliseconds = UInt64(bounds.historyAge.milliseconds)
+        options.historyEvents = bounds.historyEvents
+        options.historyBytes = bounds.historyBytes.bytes
         try makeDirectories(directory)
         options.verification = bounds.verifyState == .start ? .start : .background
         let start = ContinuousClock.now

@@ -173,6 +173,17 @@ struct BoundOptions: ParsableArguments {
     var trailingLogBytes = ByteSize(16 << 20)
     @Option(help: ArgumentHelp("Make the state durable when this much of it is in memory only.", valueName: "size"))
     var memtableBytes = ByteSize(32 << 20)
+    @Option(
+        help: ArgumentHelp(
+            "Keep the past of keys for so long, for reads at a revision and watches that resume.",
+            valueName: "duration"
+        )
+    )
+    var historyAge = Span(.seconds(3600))
+    @Option(help: ArgumentHelp("Keep at most so many changes of the past.", valueName: "count"))
+    var historyEvents = 1_000_000
+    @Option(help: ArgumentHelp("Keep at most this much of the past.", valueName: "size"))
+    var historyBytes = ByteSize(128 << 20)
     @Option(help: ArgumentHelp("A bound on a snapshot's transfer per second; 0 for none.", valueName: "size"))
     var snapshotRate = ByteSize(64 << 20)
     @Option(help: ArgumentHelp("A bound on the writing of a snapshot per second; 0 for none.", valueName: "size"))
@@ -217,6 +228,7 @@ struct BoundOptions: ParsableArguments {
         guard (1...64 << 20).contains(maxValueBytes.bytes) else {
             throw ValidationError("--max-value-bytes must be from 1 to 64m.")
         }
+        guard historyEvents >= 0 else { throw ValidationError("--history-events must not be negative.") }
         guard snapshotLogBytes.bytes >= 4 << 10, memtableBytes.bytes >= 4 << 10 else {
             throw ValidationError("--snapshot-log-bytes and --memtable-bytes must be at least 4k.")
         }
