@@ -61,7 +61,7 @@ struct ReferenceModel {
         if query.reverse { keys.reverse() }
         var (page, groups, last) = ([Item](), [[UInt8]](), [UInt8]?.none)
         var bytes = 0
-        let seenGroup = query.after.flatMap { group(of: $0[...], query) }
+        let seenGroup = query.after.flatMap { $0 == group(of: $0[...], query) ? $0 : nil }
         for item in keys {
             if let start = query.start, item.key.lexicographicallyPrecedes(start) { continue }
             if let end = query.end, !item.key.lexicographicallyPrecedes(end) { continue }

@@ -77,20 +77,25 @@ extension PastView {
         return record.map { .stored($0) } ?? .absent
     }
 
-    /// Calls `visit` for each item within `bounds` as it stood at `revision`, in the order of the keys.
+    /// Calls `visit` for each item within `bounds` as it stood at `revision`, in the order of the keys, and `pass` behind each key that
+    /// was looked at, whether it was there or not, and that the scan goes on behind; it answers whether it does.
     func scan(
         _ bounds: KeyBounds,
         at revision: UInt64,
         isReverse: Bool = false,
+        pass: (UnsafeRawBufferPointer) -> Bool = { _ in true },
         visit: (ScannedItem) throws -> ScanStep
     ) throws {
         guard revision < now.mark.revision else { return try now.scan(bounds, isReverse: isReverse, visit: visit) }
         try scanKeys(bounds, isReverse: isReverse) { key in
-            switch try find(key, at: revision) {
-            case .absent: .next
-            case .memory(let entry): try visit(ScannedItem(entry))
-            case .stored(let record): try visit(ScannedItem(record, key: key, now.backend))
-            }
+            let step: ScanStep =
+                switch try find(key, at: revision) {
+                case .absent: .next
+                case .memory(let entry): try visit(ScannedItem(entry))
+                case .stored(let record): try visit(ScannedItem(record, key: key, now.backend))
+                }
+            if case .next = step, !pass(key) { return .stop }
+            return step
         }
     }
 

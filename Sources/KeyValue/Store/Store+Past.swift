@@ -27,8 +27,13 @@ extension Store {
         return (count, mark)
     }
 
-    /// Calls `visit` for the items of a query of user keys, in its direction and at its revision.
-    func scan(_ query: RangeQuery, visit: (ScannedItem) throws -> ScanStep) throws -> StateMark {
+    /// Calls `visit` for the items of a query of user keys, in its direction and at its revision. In the past it calls `pass` behind the
+    /// keys, see ``PastView/scan(_:at:isReverse:pass:visit:)``.
+    func scan(
+        _ query: RangeQuery,
+        pass: (UnsafeRawBufferPointer) -> Bool = { _ in true },
+        visit: (ScannedItem) throws -> ScanStep
+    ) throws -> StateMark {
         guard let revision = query.revision else {
             let view = try state.withLock { try $0.makeView() }
             try view.scan(query.bounds.raw(.keys), isReverse: query.reverse, visit: visit)
@@ -36,7 +41,13 @@ extension Store {
         }
         let view = try state.withLock { try $0.makePastView() }
         try view.check(revision)
-        try view.scan(query.bounds.raw(.keys), at: revision, isReverse: query.reverse, visit: visit)
+        try view.scan(
+            query.bounds.raw(.keys),
+            at: revision,
+            isReverse: query.reverse,
+            pass: pass,
+            visit: visit
+        )
         return view.now.mark
     }
 }

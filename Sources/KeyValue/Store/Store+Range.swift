@@ -2,9 +2,28 @@ extension Store {
     /// One page of keys with their items, from one consistent cut.
     ///
     /// Throws ``HistoryError`` for a revision whose past is gone, and for one that is still to come. `limit` and `maximumBytes` below 1 count as 1. The environment's reader is held for the page only.
-    public func range(_ query: RangeQuery) throws -> Page {
+    /// A page of the past also ends after some tens of thousands of keys that were looked at, so it may be empty though there is more.
+    public func range(_ query: RangeQuery) throws -> Page { try range(query, maximumVisits: 50_000) }
+
+    /// - Parameter maximumVisits: how many keys are looked at for a page of the past, about.
+    func range(_ query: RangeQuery, maximumVisits: Int) throws -> Page {
         var builder = PageBuilder(query: query)
-        let mark = try scan(query) { try builder.visit($0) }
+        var visits = 0
+        var end: [UInt8]?
+        let mark = try scan(
+            query,
+            pass: { key in
+                visits += 1
+                guard visits >= maximumVisits else { return true }
+                let key = Array(key.dropFirst())
+                // Behind a key that is the name of its group the next page would leave the group out.
+                if key.withUnsafeBytes({ query.group(of: $0) }) == key { return true }
+                end = key
+                return false
+            },
+            visit: { try builder.visit($0) }
+        )
+        if let end { builder.end(behind: end) }
         return builder.page(mark: mark)
     }
 }
@@ -24,13 +43,17 @@ extension RangeQuery {
         }
     }
 
+    private func isGroup(_ key: [UInt8]) -> Bool {
+        key.starts(with: prefix) && key.withUnsafeBytes { group(of: $0) } == key
+    }
+
     /// What is left to read, `after` taken into account.
     var bounds: KeyBounds {
         var bounds = KeyBounds(prefix: prefix)
         if let start { bounds.raise(toAtLeast: start) }
         bounds.lower(toBelow: end)
         guard let after else { return bounds }
-        let group = after.starts(with: prefix) ? after.withUnsafeBytes { self.group(of: $0) } : nil
+        let group = isGroup(after) ? after : nil
         if reverse {
             bounds.lower(toBelow: group ?? after)
         } else if let group {
@@ -84,6 +107,12 @@ private struct PageBuilder {
         last = Array(item.key)
         items.append(item)
         return .next
+    }
+
+    /// Ends the page behind a key, though there may be more.
+    mutating func end(behind key: [UInt8]) {
+        last = key
+        more = true
     }
 
     func page(mark: StateMark) -> Page { Page(items: items, groups: groups, more: more, last: last, mark: mark) }
