@@ -105,4 +105,25 @@ import Testing
             }
         }
     }
+    @Test("Without the record of the history nobody knows the past: it is damage, and never a past that is complete")
+    func missingRecord() throws {
+        try withTemporaryDirectory { directory in
+            let fixture = try HistoryFixture(directory: directory + "/s")
+            try fixture.append([.put(key: "a".bytes, value: "1".bytes), .put(key: "a".bytes, value: "2".bytes)])
+            try fixture.store.flush()
+            let backend = fixture.store.state.withLock { $0.backend }
+            try backend.environment.write { transaction in
+                try transaction.deleteAll(in: backend.history)
+                _ = try transaction.delete(Backend.historyKey, in: backend.meta)
+                let stamp = Backend.stamp(UInt64(transaction.transactionID))
+                try transaction.put(stamp, forKey: Backend.commitKey, in: backend.meta)
+            }
+            let found = try backend.environment.read { try backend.readHistory(in: $0).state }
+            #expect(found.floor.revision == 2)
+            try fixture.store.close()
+            let damages = try Store.examine(directory: fixture.directory).damages
+            #expect(damages.contains { $0.contains("record of the history is missing") })
+            #expect(code { _ = try Store.open(directory: fixture.directory, options: fixture.options) } == .corrupt)
+        }
+    }
 }

@@ -187,6 +187,10 @@ extension Backend.Findings {
     /// What was found of the history against what its record tells.
     fileprivate mutating func compareHistory() {
         guard report.isSound, corruptItems == 0, !isHistoryUnreadable else { return }
+        if history == nil, let record, record.mark.revision > 0 {
+            damages.append(Damage(.record, "the record of the history is missing"))
+            return
+        }
         let told = history?.extent ?? HistoryExtent()
         if told.records != extent.records || told.deletions != extent.deletions {
             damages.append(

@@ -9,7 +9,8 @@ extension Backend {
         in transaction: borrowing T
     ) throws -> (state: HistoryState, extent: HistoryExtent) {
         guard let bytes = try transaction.value(forKey: Self.historyKey, in: meta) else {
-            return (HistoryState(), HistoryExtent())
+            // What was before it, nobody knows.
+            return (HistoryState(empty: try readStateRecord(in: transaction).mark.revision), HistoryExtent())
         }
         guard let history = HistoryState.decode(bytes) else {
             throw StoreError.corrupt(path, "the record of the history is corrupt")

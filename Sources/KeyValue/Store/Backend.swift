@@ -42,7 +42,7 @@ final class Backend: Sendable {
         try environment.read { try readStateRecord(in: $0) }
     }
 
-    func readStateRecord(in transaction: borrowing ReadTransaction) throws -> StateRecord {
+    func readStateRecord<T: LMDB.Transaction & ~Copyable>(in transaction: borrowing T) throws -> StateRecord {
         guard let bytes = try transaction.value(forKey: Self.recordKey, in: meta) else { return StateRecord() }
         return try StateRecord(decoding: bytes, path: path)
     }
