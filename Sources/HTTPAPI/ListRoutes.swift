@@ -33,7 +33,7 @@ struct ListRoutes: Sendable {
         if let answer = try redirect(request) { return answer }
         let given = try await server.prepareRead(request, reaching: query.revision)
 
-        var (page, count) = try read(query, counts: counts)
+        var (page, count) = try readAtOnce(query, counts: counts)
         if query.limit == 0 {
             page.items = []
             page.groups = []
@@ -55,6 +55,15 @@ struct ListRoutes: Sendable {
         answer.revision = revision
         if let cursor { answer.link = "<\(nextTarget(request.query, cursor: cursor))>; rel=\"next\"" }
         return server.stamped(answer, given)
+    }
+
+    /// The page and the count. Between the reads of the two the past that the second needs may go; then both are read again, once.
+    private func readAtOnce(_ query: RangeQuery, counts: Bool) throws -> (page: Page, count: Int?) {
+        do {
+            return try read(query, counts: counts)
+        } catch HistoryError.compacted where query.revision == nil {
+            return try read(query, counts: counts)
+        }
     }
 
     /// The page and the count, of one revision.
