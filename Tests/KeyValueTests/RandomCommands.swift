@@ -75,13 +75,17 @@ extension Command {
 }
 
 extension Transaction {
-    static func random(using generator: inout SeededGenerator, _ model: ReferenceModel) -> Transaction {
+    static func random(
+        using generator: inout SeededGenerator,
+        _ model: ReferenceModel,
+        operations: Int = 6
+    ) -> Transaction {
         func some<Value>(_ most: Int, _ make: (inout SeededGenerator) -> Value) -> [Value] {
             (0..<Int.random(in: 0...most, using: &generator)).map { _ in make(&generator) }
         }
         return Transaction(
             compares: some(2) { .random(using: &$0, model) },
-            success: some(6) { .random(using: &$0, model) },
+            success: some(operations) { .random(using: &$0, model) },
             failure: some(3) { .random(using: &$0, model) }
         )
     }

@@ -85,6 +85,40 @@ import Testing
         }
     }
 
+    @Test(
+        "What commands draft is what they do: many changes of a few keys with leases, locks, prefixes and outcomes in each",
+        arguments: [UInt64.random(in: .min ... .max), 3]
+    )
+    func drafts(seed: UInt64) throws {
+        print("ServiceModelTests: seed \(seed)")
+        try withTemporaryDirectory { directory in
+            var generator = SeededGenerator(seed: seed)
+            var options = options()
+            // Prefixes are hidden or not, by number and by bytes.
+            options.maximumTombstones = 2
+            options.maximumReplacedBytes = 40
+            let fixture = try StoreFixture(directory: directory + "/s", options: options)
+            fixture.model.maximumAnswered = 8
+            for step in 0..<2_500 {
+                var request = Request.random(using: &generator, fixture.model)
+                switch Int.random(in: 0..<10, using: &generator) {
+                case 0..<5: request.command = .transaction(.random(using: &generator, fixture.model, operations: 24))
+                case 5, 6:
+                    request.command = .deletePrefix(["", "a", "a/", "n"].randomElement(using: &generator)!.bytes)
+                default: break
+                }
+                try fixture.append([request])
+                if step % 61 == 0 { try fixture.store.flush() }
+                guard step % 250 == 249 else { continue }
+                try check(fixture)
+                guard case .matches = try fixture.store.verifyHash() else {
+                    Issue.record("the hash is not what the records make, seed \(seed)")
+                    return
+                }
+            }
+        }
+    }
+
     @Test("Every command, options and outcome comes back from its bytes")
     func roundTrips() throws {
         let seed = UInt64.random(in: .min ... .max)

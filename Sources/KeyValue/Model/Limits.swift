@@ -14,6 +14,8 @@ public enum KeyValueLimits {
     public static let maximumResultBytes = 8 << 20
     /// The most keys that a transaction deletes by prefixes.
     public static let maximumDeletedKeys = 10_000
+    /// The most keys with leases that go with a deleted prefix: each is a change of its lease, too.
+    public static let maximumDeletedLeasedKeys = 10_000
     /// The most keys that a range inside a transaction answers.
     public static let maximumRangeLimit = 10_000
     /// The shortest and the longest life of a lease, in milliseconds.
@@ -27,10 +29,10 @@ public enum KeyValueLimits {
     /// The longest name of a lock, in bytes of UTF-8.
     public static let maximumLockNameLength = 255
     public static let maximumLockValueLength = 4_096
-    /// The most who wait for one lock.
-    public static let maximumLockWaiters = 1_000
+    /// The most who wait for one lock. Each change of a lock stores the whole queue, and what it was before in the history.
+    public static let maximumLockWaiters = 256
     /// The most bytes that those who hold and wait for one lock tell of themselves.
-    public static let maximumLockBytes = 512 << 10
+    public static let maximumLockBytes = 32 << 10
     public static let maximumIdempotencyKeyLength = 255
     /// The largest outcome that is kept for a retry, encoded.
     public static let maximumIdempotentOutcomeBytes = 256 << 10

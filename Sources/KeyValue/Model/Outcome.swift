@@ -89,9 +89,11 @@ public enum ExceededLimit: UInt8, Hashable, Sendable, CustomStringConvertible {
     public var description: String {
         switch self {
         case .resultBytes: "a transaction answers at most 8 MiB"
-        case .deletedKeys: "a transaction deletes at most 10,000 keys by prefixes"
+        case .deletedKeys:
+            "a request deletes at most 10,000 keys that have leases, and a transaction at most 10,000 keys, by prefixes; "
+                + "delete in smaller prefixes"
         case .outcomeBytes: "with an idempotency key, an answer has at most 256 KiB"
-        case .lockQueue: "at most 1,000 wait for one lock, with 512 KiB of values in all"
+        case .lockQueue: "at most 256 wait for one lock, with 32 KiB of values in all"
         }
     }
 }

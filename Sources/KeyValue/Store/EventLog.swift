@@ -23,6 +23,8 @@ struct EventLog: Sendable {
     private(set) var count = 0
     /// What it takes in memory beside the memtable, and will take in the flush.
     private(set) var bytes = 0
+    /// What of ``bytes`` the flush takes to keep what the changes replaced.
+    private var previousBytes = 0
     /// The last revision has more than one change.
     private var isUnsettled = false
 
@@ -52,6 +54,13 @@ struct EventLog: Sendable {
         chunks[chunks.count - 1].append(Entry(entry: entry, previous: replaced?.metadata.modRevision ?? 0))
         count += 1
         bytes += MemoryLayout<Entry>.stride + 128 + previousSize + (replaced?.memorySize ?? 0)
+        previousBytes += previousSize
+    }
+
+    /// Nothing of what the changes so far have replaced will be flushed: the history begins behind them.
+    mutating func forgetPrevious() {
+        bytes -= previousBytes
+        previousBytes = 0
     }
 
     /// Brings the changes of the last revision in the order of their keys; of several changes of one key it makes one.

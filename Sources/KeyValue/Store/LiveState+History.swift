@@ -3,6 +3,7 @@ extension LiveState {
     mutating func noteInHistory(_ entry: MemtableEntry, over current: CurrentKey) {
         guard Space(rawValue: entry.space)?.hasHistory ?? false else { return }
         let replaced = current.isInActive ? active[current.position] : nil
+        replacedBytes += UInt64(current.contentSize)
         log.append(entry, replaced: replaced, previousSize: current.contentSize)
         history.note(
             revision: record.mark.revision,
@@ -15,7 +16,15 @@ extension LiveState {
     /// To be called behind each command, before anybody can read what it did.
     mutating func settleHistory() {
         log.settle()
+        if replacedBytes > maximumReplacedBytes { forgetHistory() }
+        replacedBytes = 0
         history.enforce(historyBounds, now: record.mark.timestampMilliseconds)
+    }
+
+    /// Lets the history begin behind the present revision.
+    mutating func forgetHistory() {
+        history.forget(upTo: record.mark.revision)
+        log.forgetPrevious()
     }
 
     /// Forgets the history up to the frozen memtable's end, so that it can be flushed without. Nil when there is none.

@@ -164,9 +164,12 @@ extension LiveState {
 
     /// Deletes all user keys that begin with a prefix, and answers how many there were.
     mutating func deletePrefix(_ rawPrefix: [UInt8], _ reader: inout BatchReader) throws -> Int {
-        let doomed = try collect(rawPrefix, first: maximumTombstones)
+        let doomed = try collectAll(rawPrefix) ?? collect(rawPrefix, first: maximumTombstones)
+        guard doomed.leased.count <= KeyValueLimits.maximumDeletedLeasedKeys else {
+            throw Refusal(.tooLarge(.deletedKeys))
+        }
         guard doomed.count > 0 else { return 0 }
-        if doomed.count <= maximumTombstones {
+        if doomed.count <= maximumTombstones, doomed.contentBytes <= maximumReplacedBytes {
             bury(doomed.keys)
         } else {
             _ = takeNewRevision()
@@ -206,6 +209,32 @@ extension LiveState {
         }
     }
 
+    /// What goes when all user keys go and are too many for a tombstone each: what the record of the state counts, less what else is
+    /// there. Nil when that would be no quicker than a look at each key, and for any other prefix.
+    private func collectAll(_ rawPrefix: [UInt8]) throws -> Doomed? {
+        let others = record.recordCount - record.keyCount
+        guard rawPrefix == [Space.keys.rawValue], record.keyCount > UInt64(maximumTombstones), others < record.keyCount,
+            let next = KeyBounds.successor(ofPrefix: rawPrefix)
+        else { return nil }
+        var doomed = Doomed()
+        doomed.count = Int(record.keyCount)
+        doomed.contentBytes = record.contentBytes
+        doomed.hash = record.hash
+        var bounds = KeyBounds(prefix: [])
+        bounds.raise(toAtLeast: next)
+        try makeView().scan(bounds) { item in
+            doomed.hash &-= try item.hash(isRecomputed: false)
+            // Each key with a lease has an attachment: the lease's id and the raw key.
+            item.withKey { key in
+                guard key[0] == Space.attachments.rawValue, key.count > 9, key[9] == Space.keys.rawValue else { return }
+                let lease = UInt64(bigEndianBytes: UnsafeRawBufferPointer(rebasing: key[1..<9])) ?? 0
+                doomed.leased.append((Array(key[9...]), lease))
+            }
+            return doomed.leased.count > KeyValueLimits.maximumDeletedLeasedKeys ? .stop : .next
+        }
+        return doomed
+    }
+
     /// - Parameter isBounded: stop when there are more than the first.
     private func collect(_ rawPrefix: [UInt8], first limit: Int, isBounded: Bool = false) throws -> Doomed {
         var doomed = Doomed()
@@ -224,6 +253,7 @@ extension LiveState {
             }
             doomed.hash &+= hash
             doomed.count += 1
+            if doomed.leased.count > KeyValueLimits.maximumDeletedLeasedKeys { return .stop }
             return isBounded && doomed.count > limit ? .stop : .next
         }
         return doomed

@@ -92,6 +92,8 @@ extension LiveState {
             if current.metadata != nil || !entry.isTombstone { set(entry, over: current) }
             position = draft.changed.position(after: place)
         }
+        // They do: a draft's sums telescope over the changes of one key, which leaves what it was before and its last entry; what was
+        // made and removed in the draft cancels out. And a prefix is hidden before anything else that its command does.
         precondition(record == done, "the draft of a command and its changes agree")
     }
 

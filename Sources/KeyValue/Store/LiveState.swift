@@ -37,13 +37,19 @@ struct LiveState: Sendable {
     /// While the state's hash is being recomputed.
     var audit: Audit?
 
+    /// Bytes of keys and values that the present command has replaced or deleted.
+    var replacedBytes: UInt64 = 0
+
     let maximumTombstones: Int
+    /// What one command may replace or delete without an end of the history: a flush copies what it replaces.
+    let maximumReplacedBytes: UInt64
     let maximumIdempotencyRecords: UInt64
     let historyBounds: HistoryState.Bounds
 
     init(backend: Backend, record: StateRecord, history: HistoryState, options: StoreOptions) throws {
         self.backend = backend
         maximumTombstones = options.maximumTombstones
+        maximumReplacedBytes = UInt64(clamping: options.maximumReplacedBytes)
         maximumIdempotencyRecords = options.testOnlyMaximumIdempotencyRecords
         historyBounds = HistoryState.Bounds(options)
         self.history = history
@@ -197,7 +203,7 @@ struct LiveState: Sendable {
         active.deletePrefix(rawPrefix)
         if scratch == nil {
             audit = nil
-            history.forget(upTo: record.mark.revision)
+            forgetHistory()
         } else {
             scratch?.hidden.append((rawPrefix, doomed))
         }

@@ -19,6 +19,9 @@ public struct StoreOptions: Hashable, Sendable {
     /// Up to this many keys a deleted prefix becomes one tombstone for each, which keeps lookups free of prefixes; above
     /// it, one mark for all, which takes no memory for each key, and the history begins anew behind it.
     package var maximumTombstones = 1_000
+    /// One command that replaces or deletes more bytes of keys and values than this lets the history begin anew behind it, because
+    /// the next flush would have to copy them all.
+    package var maximumReplacedBytes = 32 << 20
     /// Commits are not flushed to the disk. Only for tests that do not cut the power.
     package var testOnlyNoSync = false
     /// A part of the apply rules: alike on all replicas.
@@ -65,8 +68,8 @@ public struct RangeQuery: Hashable, Sendable {
     public var start: [UInt8]?
     /// The bound above, excluded; nil for no bound.
     public var end: [UInt8]?
-    /// Continue behind this key (before it in reverse), excluded: ``Page/last`` of the page before. With a delimiter, a key
-    /// inside a group means that the whole group was seen.
+    /// Continue behind this key (before it in reverse), excluded: ``Page/last`` of the page before. With a delimiter, a group
+    /// means that the whole group was seen.
     public var after: [UInt8]?
     /// The most items and groups together, at least 1.
     public var limit: Int
@@ -118,7 +121,7 @@ public struct Page: Hashable, Sendable {
     public var groups: [[UInt8]]
     /// Whether there is something behind this page.
     public var more: Bool
-    /// The last key or group of the page; nil when it is empty.
+    /// The last key or group of the page, or the last key of the past that was looked at; nil when the page is empty and there is no more.
     public var last: [UInt8]?
     public var mark: StateMark
 
