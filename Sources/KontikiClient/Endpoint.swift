@@ -52,6 +52,22 @@ enum PercentEncoding {
         return String(decoding: text, as: UTF8.self)
     }
 
+    /// What was encoded; nil where a `%` is not followed by two digits, or the bytes are no text.
+    static func decoded(_ text: Substring) -> String? {
+        var bytes: [UInt8] = []
+        var rest = text.utf8[...]
+        while let byte = rest.popFirst() {
+            guard byte == UInt8(ascii: "%") else {
+                bytes.append(byte)
+                continue
+            }
+            guard rest.count >= 2, let value = UInt8(Substring(rest.prefix(2)), radix: 16) else { return nil }
+            bytes.append(value)
+            rest = rest.dropFirst(2)
+        }
+        return String(validating: bytes, as: UTF8.self)
+    }
+
     private static func append(_ byte: UInt8, asIs: Bool, to text: inout [UInt8]) {
         if asIs || isUnreserved(byte) {
             text.append(byte)

@@ -238,6 +238,6 @@ extension KontikiClient.Request {
         case .absent: headers.append(("If-None-Match", "*"))
         case nil: break
         }
-        if let fence { headers.append(("Kontiki-Fence", "\(fence.lock)=\(fence.token)")) }
+        if let fence { headers.append(("Kontiki-Fence", fence.description)) }
     }
 }

@@ -86,7 +86,7 @@ extension KontikiClient {
         return response.status == 404 ? nil : try response.decoded(LockDocument.self).lock
     }
 
-    private func lock(_ name: String) -> String { "/locks/" + PercentEncoding.path(name.utf8) }
+    private func lock(_ name: String) -> String { "/locks/" + PercentEncoding.query(name.utf8) }
 }
 
 /// A lease as a node answered it.

@@ -128,7 +128,7 @@ extension KontikiClient {
         switch target {
         case .key(let key): try self.target(key)
         case .prefix(let prefix): "/kv?prefix=" + PercentEncoding.query(prefix.bytes)
-        case .lock(let name): "/locks/" + PercentEncoding.path(name.utf8)
+        case .lock(let name): "/locks/" + PercentEncoding.query(name.utf8)
         }
     }
 }

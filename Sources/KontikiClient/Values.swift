@@ -61,7 +61,7 @@ public struct LeaseID: Hashable, Sendable, CustomStringConvertible {
 }
 
 /// A proof that a lock is held: writes that carry it take place only while it is true.
-public struct Fence: Hashable, Sendable {
+public struct Fence: Hashable, Sendable, CustomStringConvertible {
     /// The lock's name.
     public var lock: String
     /// What its holder was given.
@@ -71,6 +71,17 @@ public struct Fence: Hashable, Sendable {
         self.lock = lock
         self.token = token
     }
+
+    /// Takes what ``description`` gives: the name with other characters than letters and digits as `%XX`, `=`, the token.
+    public init?(_ text: String) {
+        guard let equals = text.lastIndex(of: "="), let token = UInt64(text[text.index(after: equals)...]),
+            let lock = PercentEncoding.decoded(text[..<equals]), !lock.isEmpty
+        else { return nil }
+        self.init(lock: lock, token: token)
+    }
+
+    /// The value of the field `Kontiki-Fence`.
+    public var description: String { PercentEncoding.query(lock.utf8) + "=\(token)" }
 }
 
 /// A duration as nodes read it.

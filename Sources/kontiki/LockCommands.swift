@@ -139,7 +139,7 @@ private struct HeldLock {
                 environment: [
                     "KONTIKI_LOCK": lock.name,
                     "KONTIKI_TOKEN": "\(lock.token)",
-                    "KONTIKI_FENCE": "\(lock.name)=\(lock.token)",
+                    "KONTIKI_FENCE": lock.fence.description,
                 ]
             )
         } catch {

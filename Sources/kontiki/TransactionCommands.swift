@@ -73,12 +73,7 @@ struct FenceOptions: ParsableArguments {
         if text != nil && fence == nil { throw ValidationError("--fence is the lock's name, = and its token.") }
     }
 
-    var fence: Fence? {
-        guard let text, let equals = text.lastIndex(of: "="), let token = UInt64(text[text.index(after: equals)...]),
-            equals != text.startIndex
-        else { return nil }
-        return Fence(lock: String(text[..<equals]), token: token)
-    }
+    var fence: Fence? { text.flatMap { Fence($0) } }
 }
 
 struct CompletionCommand: ParsableCommand {

@@ -36,18 +36,18 @@ extension EndToEndTests {
                     cluster,
                     "first",
                     [
-                        "lock", "job", "--ttl", "3s", "--value", "first", "--", "sh", "-c",
+                        "lock", "the job/1", "--ttl", "3s", "--value", "first", "--", "sh", "-c",
                         "echo got $KONTIKI_FENCE; while kill -0 $PPID; do sleep 0.1; done",
                     ]
                 )
-                try await eventually("the first holds the lock") { text(firstLog).contains("got job=") }
+                try await eventually("the first holds the lock") { text(firstLog).contains("got the%20job%2F1=") }
                 let fence = try #require(text(firstLog).split(separator: " ").last).trimmingCharacters(
                     in: .whitespacesAndNewlines
                 )
                 #expect(try await kontiki(cluster, ["put", "guarded", "1", "--fence", fence]).ending == .exited(0))
-                let refused = try await kontiki(cluster, ["lock", "job", "--", "true"])
+                let refused = try await kontiki(cluster, ["lock", "the job/1", "--", "true"])
                 #expect(refused.ending == .exited(1) && refused.output.contains("held by another"), "\(refused)")
-                let shown = try await kontiki(cluster, ["lock", "job", "--show"])
+                let shown = try await kontiki(cluster, ["lock", "the job/1", "--show"])
                 #expect(shown.output.contains("held by first"), "\(shown)")
 
                 // The status of its command is the command's, and it waits for its turn.
@@ -55,7 +55,7 @@ extension EndToEndTests {
                     cluster,
                     "second",
                     [
-                        "lock", "job", "--ttl", "3s", "--wait", "60s", "--", "sh", "-c",
+                        "lock", "the job/1", "--ttl", "3s", "--wait", "60s", "--", "sh", "-c",
                         "echo got $KONTIKI_FENCE; exit 7",
                     ]
                 )
@@ -67,7 +67,7 @@ extension EndToEndTests {
                 let late = try await kontiki(cluster, ["put", "guarded", "2", "--fence", fence])
                 #expect(late.ending == .exited(1), "the old holder writes no more: \(late)")
                 #expect(try await cluster.client.get("guarded")?.value == Array("1".utf8))
-                let free = try await kontiki(cluster, ["lock", "job", "--show"])
+                let free = try await kontiki(cluster, ["lock", "the job/1", "--show"])
                 #expect(free.ending == .exited(1), "\(free)")
             }
         }
