@@ -94,4 +94,25 @@ import Testing
             #expect(store.leaseCount == KeyValueLimits.maximumLockWaiters + 1)
         }
     }
+    @Test("Those in a queue tell little of themselves in all: each change of a lock stores the whole queue again")
+    func queueBytes() throws {
+        try withFixture { fixture in
+            let store = fixture.store
+            let value = [UInt8](repeating: 1, count: KeyValueLimits.maximumLockValueLength)
+            let request = LockRequest(name: name, lease: .ttl(milliseconds: 60_000), waits: true, value: value)
+            for number in 1...UInt64(9) {
+                let payload = Command.acquireLock(request).encode(timestampMilliseconds: 0)
+                let outcome = try store.apply(index: number, term: 1, payload: payload)
+                #expect((outcome == .tooLarge(.lockQueue)) == (number == 9))
+            }
+            // What the history keeps of the queue's growth and of its end.
+            for token in 1...UInt64(8) { try release(token, at: token + 9, store) }
+            #expect(try store.statistics().historyBytes < 16 * ((32 << 10) + 1_024))
+        }
+    }
+
+    private func release(_ token: UInt64, at index: UInt64, _ store: Store) throws {
+        let payload = Command.releaseLock(name: name, token: token).encode(timestampMilliseconds: 0)
+        #expect(try store.apply(index: index, term: 1, payload: payload) == .lockReleased(revision: token + 8))
+    }
 }
