@@ -20,10 +20,10 @@ if [ -z "${KONTIKI_SKIP_TSAN:-}" ]; then
     # bear the kernel's full address randomisation.
     fixed_layout=()
     if command -v setarch >/dev/null && setarch "$(uname -m)" -R true 2>/dev/null; then fixed_layout=(setarch "$(uname -m)" -R); fi
-    KONTIKI_TEST_TARGETS="RaftStorageTests RaftTransportTests RaftNodeTests KeyValueTests HTTPAPITests" \
+    KONTIKI_TEST_TARGETS="RaftStorageTests RaftTransportTests RaftNodeTests KeyValueTests KeyValueServiceTests HTTPAPITests" \
         TSAN_OPTIONS="halt_on_error=1 second_deadlock_stack=1 suppressions=$PWD/Deploy/thread-sanitizer.txt" \
         "${fixed_layout[@]}" swift test --scratch-path .build-tsan --sanitize=thread --no-parallel \
-        --filter 'RaftNodeTests|RaftTransportTests|GroupCommitter|WorkerThread|StoreConcurrency|HTTPAPITests'
+        --filter 'RaftNodeTests|RaftTransportTests|GroupCommitter|WorkerThread|StoreConcurrency|KeyValueServiceTests|HTTPAPITests'
 fi
 
 echo "=== release binary"
