@@ -224,7 +224,7 @@ extension KontikiClient {
         var target = "/kv/" + PercentEncoding.path(key.bytes)
         if String(validating: key.bytes, as: UTF8.self) == nil {
             // URL libraries on the way lose a path whose bytes are no text.
-            target = "/kv"
+            target = "/kv/"
             parameters.insert("key_b64=" + PercentEncoding.query(Data(key.bytes).base64EncodedString().utf8), at: 0)
         }
         return parameters.isEmpty ? target : target + "?" + parameters.joined(separator: "&")

@@ -52,6 +52,27 @@ extension KontikiClient {
         wait: Duration = .zero,
         value: String? = nil
     ) async throws(ClientError) -> Lock? {
+        let clock = ContinuousClock()
+        let start = clock.now
+        while true {
+            let left = max(.zero, wait - (clock.now - start))
+            if let lock = try await askForLock(name, time, left, value) { return lock }
+            // A place in the queue can be lost before the time is up, with the node that kept it: ask for another.
+            guard wait - (clock.now - start) > .milliseconds(100) else { return nil }
+            do {
+                try await Task.sleep(for: .milliseconds(50))
+            } catch {
+                throw ClientError(.cancelled, "waiting for the lock was cancelled")
+            }
+        }
+    }
+
+    private func askForLock(
+        _ name: String,
+        _ time: Duration,
+        _ wait: Duration,
+        _ value: String?
+    ) async throws(ClientError) -> Lock? {
         let body = LockRequest(
             ttl: "\(Milliseconds(time))",
             wait: wait > .zero ? "\(Milliseconds(wait))" : nil,
@@ -66,11 +87,7 @@ extension KontikiClient {
             waits: wait
         )
         let response = try await perform(request, accepting: [409])
-        if response.status == 409 {
-            // Held by another; an idempotency key that is in flight answers the same status, but this one is new.
-            return nil
-        }
-        return try response.decoded(LockDocument.self).lock
+        return response.status == 409 ? nil : try response.decoded(LockDocument.self).lock
     }
 
     /// Gives a lock back. Answers false when it was not held with this token any more.
@@ -80,10 +97,11 @@ extension KontikiClient {
         return try await perform(request, accepting: [404, 412]).status < 300
     }
 
-    /// Who holds a lock; nil when nobody does.
-    public func lock(_ name: String) async throws(ClientError) -> Lock? {
+    /// Who holds a lock, nil when nobody does, and the store's revision at which that is so: a watch goes on from there.
+    public func lock(_ name: String) async throws(ClientError) -> (holder: Lock?, revision: UInt64) {
         let response = try await perform(Request(method: .GET, target: lock(name)), accepting: [404])
-        return response.status == 404 ? nil : try response.decoded(LockDocument.self).lock
+        let revision = response.number("Kontiki-Revision")
+        return (response.status == 404 ? nil : try response.decoded(LockDocument.self).lock, revision)
     }
 
     private func lock(_ name: String) -> String { "/locks/" + PercentEncoding.query(name.utf8) }

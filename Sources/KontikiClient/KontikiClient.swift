@@ -122,10 +122,12 @@ public final class KontikiClient: Sendable {
         let total = options.totalTimeout == .zero ? .zero : options.totalTimeout + request.waits
         var position = preferred.withLock { $0 }
         var attempt = 0
+        // What one attempt left in doubt, a later one that came to nothing does not settle.
+        var isInDoubt = false
         while true {
             let patience = options.attemptTimeout + request.waits
             let timeout = total == .zero ? patience : min(patience, total - (clock.now - start))
-            let failure: ClientError
+            var failure: ClientError
             do throws(ClientError) {
                 let response = try await attemptOnce(request, at: endpoints[position], timeout: timeout, accepted)
                 preferred.withLock { [position] in $0 = position }
@@ -135,6 +137,8 @@ public final class KontikiClient: Sendable {
             }
             attempt += 1
             let pause = backoff(afterAttempt: attempt)
+            isInDoubt = isInDoubt || failure.outcome == .unknown
+            if isInDoubt, Self.settlesNothing(failure.code) { failure.outcome = .unknown }
             guard mayRepeat(request, after: failure), total - (clock.now - start) > pause else {
                 throw failure
             }
@@ -146,6 +150,11 @@ public final class KontikiClient: Sendable {
                 throw ClientError(.cancelled, outcome: failure.outcome, "the request was cancelled")
             }
         }
+    }
+
+    /// Whether a failure says nothing about the attempts before it.
+    private static func settlesNothing(_ code: ClientError.Code) -> Bool {
+        [.unavailable, .timedOut, .connectionLost, .cancelled, .storageFull, .badAnswer].contains(code)
     }
 
     /// An idempotency key for one write with all its attempts; nil where none is wanted.

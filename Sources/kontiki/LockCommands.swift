@@ -42,7 +42,9 @@ struct LockCommand: AsyncParsableCommand {
     func run() async throws {
         try await client.withClient { client in
             if show {
-                guard let lock = try await client.lock(name) else { throw Failure(.no, "nobody holds “\(name)”") }
+                guard let lock = try await client.lock(name).holder else {
+                    throw Failure(.no, "nobody holds “\(name)”")
+                }
                 return try Output.emit(line: "token \(lock.token)" + (lock.value.map { ", held by \($0)" } ?? ""))
             }
             guard let lock = try await client.acquireLock(name, time: ttl.duration, wait: wait.duration, value: value)
@@ -110,13 +112,13 @@ struct ElectCommand: AsyncParsableCommand {
     private func observe(_ client: KontikiClient) async throws {
         var token: UInt64?
         while true {
-            let lock = try await client.lock(name)
+            let (lock, revision) = try await client.lock(name)
             if let lock, lock.token != token {
                 token = lock.token
                 try Output.emit(line: "\(lock.token)\t\(lock.value ?? "")")
             }
             do {
-                try await client.watch(.lock(name), since: lock?.revision) { _ in false }
+                try await client.watch(.lock(name), since: revision) { _ in false }
             } catch let error as ClientError where error.code == .compacted {
                 continue
             }

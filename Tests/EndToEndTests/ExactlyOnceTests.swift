@@ -66,6 +66,40 @@ extension EndToEndTests {
             }
         }
 
+        @Test("What one attempt leaves in doubt stays in doubt, when the next ones come to nothing")
+        func doubt() async throws {
+            // A node that goes while it is asked; and then nobody listens any more.
+            let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+            var address = sockaddr_in()
+            address.sin_family = sa_family_t(AF_INET)
+            address.sin_addr.s_addr = inet_addr("127.0.0.1")
+            address.sin_port = in_port_t(try Ports.next()).bigEndian
+            let bound = withUnsafePointer(to: &address) { pointer in
+                pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                    bind(listener, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+                }
+            }
+            try #require(bound == 0 && listen(listener, 1) == 0)
+            Thread.detachNewThread {
+                let connection = accept(listener, nil, nil)
+                close(listener)
+                var bytes = [UInt8](repeating: 0, count: 4096)
+                _ = read(connection, &bytes, bytes.count)
+                close(connection)
+            }
+            var options = KontikiClient.Options()
+            options.totalTimeout = .seconds(2)
+            let port = Int(in_port_t(bigEndian: address.sin_port))
+            let client = try KontikiClient(endpoints: ["127.0.0.1:\(port)"], options: options)
+            do throws(ClientError) {
+                try await client.put("a", [1])
+                Issue.record("nobody can have answered")
+            } catch {
+                #expect(error.outcome == .unknown, "\(error)")
+            }
+            await client.shutdown()
+        }
+
         private func post(_ node: NodeProcess, _ key: String, by amount: Int) async throws -> CurlAnswer {
             try await CurlAnswer.get([
                 "-X", "POST", "-H", "Idempotency-Key: \(key)", node.endpoint + "/kv/counter?op=incr&by=\(amount)",
