@@ -56,6 +56,15 @@ struct LeaseRoutes: Sendable {
 
     private func keepAlive(_ request: APIRequest) async throws -> Answer {
         let id = try id(request)
+        let options = try request.options()
+        guard options != .none else {
+            // Those of one moment share a log entry.
+            let timeout = try request.timeout(server.service.options.defaultTimeout)
+            guard let lease = try await server.service.keepLeaseAlive(id, timeout: timeout) else {
+                throw Problem.noSuchLease(id)
+            }
+            return answer(200, lease, isReplayed: false)
+        }
         let (outcome, isReplayed) = try await write(.keepLeasesAlive([id]), request)
         guard case .leasesKept(let kept) = outcome, kept.count == 1 else { throw Problem.unfitOutcome }
         guard let lease = kept[0] else { throw Problem.noSuchLease(id) }

@@ -119,6 +119,28 @@ struct LeaseTests {
         }
     }
 
+    @Test("However fast requests follow one another, commands that keep leases alive begin at intervals")
+    func paced() async throws {
+        let commands = Mutex<[NIODeadline]>([])
+        let keepAlives = KeepAlives(
+            eventLoop: MultiThreadedEventLoopGroup.singleton.next(),
+            maximumCount: 2_000
+        ) { leases, _, completion in
+            commands.withLock { $0.append(.now()) }
+            completion(.success(leases.map { _ in nil }))
+        }
+        let begin = NIODeadline.now()
+        for _ in 0..<50 {
+            // Each waits for its own answer: nothing goes together here.
+            await withCheckedContinuation { continuation in
+                keepAlives.add(1, deadline: .distantFuture) { _ in continuation.resume() }
+            }
+        }
+        let times = commands.withLock { $0 }
+        #expect(times.count == 50)
+        #expect(times[49] - begin >= .milliseconds(490))
+    }
+
     @Test("What keeps leases alive goes together, each answered for its own")
     func gathered() async throws {
         let commands = Mutex<[[UInt64]]>([])

@@ -2,7 +2,8 @@ internal import KeyValue
 internal import NIOCore
 internal import Synchronization
 
-/// Gathers what keeps leases alive: requests that come in one round of the loop become one command.
+/// Gathers what keeps leases alive: a request that comes alone goes at once, those that come within ``interval`` of one another become
+/// one command for every ``maximumLeases`` leases. So a hundred thousand leases that are kept alive do not mean as many log entries.
 final class KeepAlives: Sendable {
     typealias Completion = @Sendable (Result<LeaseStatus?, ServiceError>) -> Void
     /// Carries out one command for several leases; answers each lease's status, nil where there is none.
@@ -19,9 +20,13 @@ final class KeepAlives: Sendable {
         var waiting: [Request] = []
         /// With those whose command is under way.
         var count = 0
+        var isScheduled = false
+        var lastFlush: NIODeadline?
     }
 
     static let maximumLeases = 500
+    /// Between the commands' beginnings; with many leases some of them begin together.
+    static let interval = TimeAmount.milliseconds(10)
     private let state = Mutex(State())
     private let eventLoop: any EventLoop
     private let maximumCount: Int
@@ -45,16 +50,22 @@ final class KeepAlives: Sendable {
     }
 
     private func enqueue(_ requests: [Request]) {
-        let isFirst = state.withLock { state -> Bool in
-            defer { state.waiting += requests }
-            return state.waiting.isEmpty
+        let (isFirst, last) = state.withLock { state in
+            state.waiting += requests
+            defer { state.isScheduled = true }
+            return (!state.isScheduled, state.lastFlush)
         }
-        if isFirst { eventLoop.execute { self.flush() } }
+        guard isFirst else { return }
+        if let due = last.map({ $0 + Self.interval }), due > .now() {
+            _ = eventLoop.scheduleTask(deadline: due) { self.flush() }
+        } else {
+            eventLoop.execute { self.flush() }
+        }
     }
 
     private func flush() {
         var waiting = state.withLock { state in
-            defer { state.waiting = [] }
+            defer { (state.waiting, state.isScheduled, state.lastFlush) = ([], false, .now()) }
             return state.waiting
         }[...]
         while !waiting.isEmpty {
