@@ -10,11 +10,13 @@ import RaftNode
 /// What the router knows of the connection a request came on.
 struct APIContext: RequestContext {
     var coreContext: CoreRequestContextStorage
-    let eventLoop: any EventLoop
+    let channel: any Channel
+
+    var eventLoop: any EventLoop { channel.eventLoop }
 
     init(source: ApplicationRequestContextSource) {
         coreContext = .init(source: source)
-        eventLoop = source.channel.eventLoop
+        channel = source.channel
     }
 }
 
@@ -35,7 +37,8 @@ struct API: Sendable {
                 let request = try await APIRequest(
                     request,
                     route: route,
-                    server: server
+                    server: server,
+                    channel: context.channel
                 )
                 return Response(try await route.handler(request), servedBy: server.name)
             }

@@ -62,6 +62,8 @@ final class FastLane: ChannelDuplexHandler {
         var requestEnded = false
         var responseEnded = false
         var received = 0
+        /// Who wants to know when nobody waits for the answer any more.
+        var departure: DepartureWatch?
     }
 
     /// What has arrived and has to wait for its turn.
@@ -106,6 +108,7 @@ final class FastLane: ChannelDuplexHandler {
 
     func handlerRemoved(context: ChannelHandlerContext) {
         dropWatch()
+        clientDeparted()
         phase = .closed
         backlog.removeAll()
         watchdog?.cancel()
@@ -117,6 +120,7 @@ final class FastLane: ChannelDuplexHandler {
 
     func channelInactive(context: ChannelHandlerContext) {
         dropWatch()
+        clientDeparted()
         phase = .closed
         backlog.removeAll()
         watchdog?.cancel()
@@ -162,6 +166,7 @@ final class FastLane: ChannelDuplexHandler {
                 return
             }
         }
+        if case .inputClosed = inbound { clientDeparted() }
         if backlog.isEmpty, accepts(inbound) {
             process(inbound)
             drainBacklog()

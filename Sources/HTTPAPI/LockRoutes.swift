@@ -48,7 +48,7 @@ struct LockRoutes: Sendable {
         let timeout = try request.timeout(server.service.options.defaultTimeout)
         let answer = try await ask(
             LockRequest(name: name, lease: lease, waits: wait > 0, value: value),
-            try request.options(),
+            request,
             timeout: wait > 0 ? .milliseconds(Int64(wait)) : timeout
         )
         switch answer {
@@ -68,14 +68,21 @@ struct LockRoutes: Sendable {
         }
     }
 
-    /// Asks for the lock; the wait ends when the server stops, too.
+    /// Asks for the lock; the wait ends when the server stops or the client goes away, too.
     private func ask(
-        _ request: LockRequest,
-        _ options: CommandOptions,
+        _ lock: LockRequest,
+        _ request: APIRequest,
         timeout: TimeAmount
     ) async throws -> LockAnswer {
-        try await withThrowingTaskGroup(of: LockAnswer?.self) { group in
-            group.addTask { try await server.service.acquireLock(request, options: options, timeout: timeout) }
+        let options = try request.options()
+        return try await withThrowingTaskGroup(of: LockAnswer?.self) { group in
+            group.addTask { try await server.service.acquireLock(lock, options: options, timeout: timeout) }
+            if lock.waits {
+                group.addTask {
+                    await request.clientDeparture()
+                    return nil
+                }
+            }
             group.addTask {
                 while !server.isStopping { try await Task.sleep(for: Self.stopInterval) }
                 return nil

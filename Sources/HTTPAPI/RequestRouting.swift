@@ -23,6 +23,8 @@ struct APIRequest: Sendable {
     var query: Query
     var fields: RequestFields
     var body: ByteBuffer
+    /// What it came on.
+    var channel: any Channel
 
     /// The value of `timeout`, or `fallback`.
     func timeout(_ fallback: TimeAmount, maximum: Int = 600_000) throws(Problem) -> TimeAmount {
@@ -33,7 +35,8 @@ struct APIRequest: Sendable {
     func flag(_ name: String) throws(Problem) -> Bool { try query[name]?.flag() ?? false }
 
     /// Reads the request to its end and checks what holds for every route.
-    init(_ request: Request, route: Route, server: ServerCore) async throws {
+    init(_ request: Request, route: Route, server: ServerCore, channel: any Channel) async throws {
+        self.channel = channel
         method = request.method
         target = request.head.path ?? "/"
         let (path, queryText) = RequestRouting.split(target)

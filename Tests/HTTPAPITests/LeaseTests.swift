@@ -1,4 +1,5 @@
 import KeyValue
+import RaftNode
 import Testing
 
 @testable import HTTPAPI
@@ -32,6 +33,53 @@ struct LeaseTests {
                 #expect(try await connection.call(method, "/leases/\(id)").status == 404)
             }
             #expect(try await connection.call("PUT", "/kv/a?lease=\(id)", "v").status == 404)
+            try await connection.close()
+        }
+    }
+
+    @Test("What keeps many leases alive goes to the log in few commands, unless it has an idempotency key")
+    func keepingManyAlive() async throws {
+        let (clients, times) = (32, 40)
+        try await withServer { fixture, port in
+            let ids = try await withThrowingTaskGroup(of: String.self) { group in
+                for _ in 0..<clients {
+                    group.addTask {
+                        let connection = try await RawConnection(port: port)
+                        let granted = try await connection.call("POST", "/leases", #"{"ttl":"1h"}"#).json
+                        try await connection.close()
+                        return try #require(granted["id"] as? String)
+                    }
+                }
+                return try await group.reduce(into: []) { $0.append($1) }
+            }
+            let before = fixture.node.vitals.appliedIndex
+            let begin = ContinuousClock.now
+            try await withThrowingTaskGroup { group in
+                for id in ids {
+                    group.addTask {
+                        let connection = try await RawConnection(port: port)
+                        for _ in 0..<times {
+                            let kept = try await connection.call("PUT", "/leases/\(id)")
+                            #expect(kept.status == 200, "\(kept.text)")
+                            #expect(try kept.json["id"] as? String == id)
+                        }
+                        try await connection.close()
+                    }
+                }
+                try await group.waitForAll()
+            }
+            // As many as intervals have passed, on the slowest machine, with what a leader adds while there are leases.
+            let milliseconds = Int((ContinuousClock.now - begin) / .milliseconds(1))
+            let commands = Int(fixture.node.vitals.appliedIndex - before)
+            #expect(commands <= milliseconds / 10 + milliseconds / 1_000 + 3)
+            #expect(commands >= times)
+            let connection = try await RawConnection(port: port)
+            for attempt in 0..<2 {
+                let kept = try await connection.call("PUT", "/leases/\(ids[0])", "", "Idempotency-Key: k\r\n")
+                #expect(kept.status == 200)
+                #expect(kept.fields["kontiki-replayed"] == (attempt == 0 ? nil : "true"))
+            }
+            #expect(try await connection.call("PUT", "/leases/ffff").status == 404)
             try await connection.close()
         }
     }
@@ -97,6 +145,69 @@ struct LeaseTests {
             #expect(try await first.call("DELETE", "/locks/a%2Fb?token=\(nextToken)").status == 204)
             #expect(try await first.call("GET", "/locks/a%2Fb").status == 404)
             for connection in [first, second] { try await connection.close() }
+        }
+    }
+
+    private static let waiting = #"{"ttl":"60s","wait":"60s"}"#
+
+    private func ask(_ connection: RawConnection, _ fields: String = "") async throws {
+        try await connection.send(
+            "POST /locks/l HTTP/1.1\r\nHost: x\r\n\(fields)Content-Length: \(Self.waiting.utf8.count)\r\n\r\n\(Self.waiting)"
+        )
+    }
+
+    @Test("Who goes away while it waits leaves the queue, and the next gets the lock", arguments: [true, false])
+    func departure(isHalf: Bool) async throws {
+        try await withServer { fixture, port in
+            let name = Array("l".utf8)
+            let holder = try await RawConnection(port: port)
+            let token = try #require(
+                try await holder.call("POST", "/locks/l", #"{"ttl":"60s"}"#).json["token"] as? Int
+            )
+            let (first, second) = (try await RawConnection(port: port), try await RawConnection(port: port))
+            try await ask(first)
+            try await eventually { try fixture.store.lock(name: name).lock?.waiters.count == 1 }
+            try await ask(second)
+            try await eventually { try fixture.store.lock(name: name).lock?.waiters.count == 2 }
+            if isHalf {
+                try await first.closeOutput()
+                #expect(try await first.response()?.status == 409)
+                #expect(try await first.isAtEnd())
+            }
+            try await first.close()
+            try await eventually { try fixture.store.lock(name: name).lock?.waiters.count == 1 }
+            #expect(try await holder.call("DELETE", "/locks/l?token=\(token)").status == 204)
+            let granted = try #require(try await second.response())
+            #expect(granted.status == 200, "\(granted.text)")
+            let next = try #require(try granted.json["token"] as? Int)
+            #expect(try await holder.call("DELETE", "/locks/l?token=\(next)").status == 204)
+            #expect(try fixture.store.lock(name: name).lock == nil)
+            #expect(fixture.store.leaseCount == 0)
+            for connection in [holder, second] { try await connection.close() }
+        }
+    }
+
+    @Test("Who goes away with an idempotency key keeps its place, and goes on with the same request")
+    func comingBack() async throws {
+        try await withServer { fixture, port in
+            let name = Array("l".utf8)
+            let holder = try await RawConnection(port: port)
+            let token = try #require(
+                try await holder.call("POST", "/locks/l", #"{"ttl":"60s"}"#).json["token"] as? Int
+            )
+            let (first, second) = (try await RawConnection(port: port), try await RawConnection(port: port))
+            try await ask(first, "Idempotency-Key: one\r\n")
+            try await eventually { try fixture.store.lock(name: name).lock?.waiters.count == 1 }
+            let ticket = try #require(try fixture.store.lock(name: name).lock?.waiters.first?.token)
+            try await first.closeOutput()
+            #expect(try await first.response()?.status == 409)
+            try await first.close()
+            try await ask(second, "Idempotency-Key: one\r\n")
+            #expect(try await holder.call("DELETE", "/locks/l?token=\(token)").status == 204)
+            let granted = try #require(try await second.response())
+            #expect(granted.status == 200, "\(granted.text)")
+            #expect(try granted.json["token"] as? Int == Int(ticket))
+            for connection in [holder, second] { try await connection.close() }
         }
     }
 

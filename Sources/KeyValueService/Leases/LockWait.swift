@@ -17,7 +17,8 @@ public enum LockAnswer: Sendable {
 /// A request for a lock, on its way through the queue.
 ///
 /// It keeps the ticket's lease alive while it waits, and never leaves a ticket behind that nobody knows of: not when the time is
-/// up, not when the client goes away, and not when it cannot be told at first whether one was taken.
+/// up, not when the client goes away, and not when it cannot be told at first whether one was taken. Whoever gave the request an
+/// idempotency key of its own does know of the ticket; see ``cancel()``.
 public final class LockWait: Sendable {
     typealias Completion = @Sendable (Result<LockAnswer, ServiceError>) -> Void
 
@@ -35,6 +36,8 @@ public final class LockWait: Sendable {
     private let eventLoop: any EventLoop
     private let request: LockRequest
     private let options: CommandOptions
+    /// The client named the request, and may send it again, here or elsewhere, to go on with the same ticket.
+    private let isNamed: Bool
     private let deadline: NIODeadline
 
     init(
@@ -49,6 +52,7 @@ public final class LockWait: Sendable {
         self.eventLoop = eventLoop
         self.request = request
         self.deadline = deadline
+        isNamed = options.idempotency != nil
         var options = options
         // With a name of its own, the request can be asked again what it did when its answer is lost.
         options.idempotency = options.idempotency ?? Self.makeKey()
@@ -61,8 +65,11 @@ public final class LockWait: Sendable {
         return IdempotencyKey(key: Array("\0lock".utf8) + bytes, fingerprint: 0)
     }
 
-    /// The client does not want it any more: a place that was taken is given back, and nothing is answered. Nothing happens when it was
-    /// answered already. Any thread.
+    /// The client is gone: a place that was taken is given back, and nothing is answered. Nothing happens when it was answered already.
+    /// Any thread.
+    ///
+    /// With an idempotency key of the client's the place stays until the ticket's lease ends, no longer kept alive: the same request may be
+    /// waiting at another node by now, or hold the lock already, and would lose what it has.
     public func cancel() { end(because: nil) }
 
     func start() {
@@ -71,7 +78,7 @@ public final class LockWait: Sendable {
             case .success(let written): self.asked(written)
             case .failure(let error):
                 self.end(because: .failure(error))
-                if error.mayHaveExecuted { self.clearUp(attempts: 10) }
+                if error.mayHaveExecuted, !self.isNamed { self.clearUp(attempts: 10) }
             }
         }
     }
@@ -84,7 +91,10 @@ public final class LockWait: Sendable {
             state.ticket = ticket
             return state.isOver
         }
-        if isOver { return service.releaseTicket(request.name, ticket.token) }
+        if isOver {
+            if !isNamed { service.releaseTicket(request.name, ticket.token) }
+            return
+        }
         // What is told again may be long past.
         let isNew = if case .replayed = written.outcome { false } else { true }
         if ticket.holds, isNew { return end(because: .success(.acquired(ticket))) }
@@ -180,13 +190,14 @@ public final class LockWait: Sendable {
         if case .failed(let error, _) = end { error } else { ServiceError(.overloaded) }
     }
 
-    /// Ends it with an answer, or without one; a ticket that does not hold is given back.
+    /// Ends it with an answer, or without one; a ticket that does not hold is given back, unless the client can come back for it.
     private func end(because result: Result<LockAnswer, ServiceError>?) {
         guard let (completion, ticket) = takeCompletion() else { return }
         let isKept =
             switch result {
             case .success(.acquired), .success(.lost), .success(.refused): true
-            case .success(.notGranted), .failure, nil: false
+            case .success(.notGranted): false
+            case .failure, nil: isNamed
             }
         if !isKept, let ticket { service.releaseTicket(request.name, ticket.token) }
         if let result { completion?(result) }
