@@ -84,7 +84,8 @@ struct LockRoutes: Sendable {
                 }
             }
             group.addTask {
-                while !server.isStopping { try await Task.sleep(for: Self.stopInterval) }
+                // Not with an error, which would be answered in the place of what became of the lock.
+                while !server.isStopping, !Task.isCancelled { try? await Task.sleep(for: Self.stopInterval) }
                 return nil
             }
             defer { group.cancelAll() }
