@@ -77,7 +77,14 @@ extension FastLane {
             answer(isQuiescing ? .shuttingDown : .requestTimeout)
         case .passing(let passing) where !passing.requestEnded:
             guard isTooSlow(idle) else { return }
-            context.close(promise: nil)
+            if passing.responseEnded {
+                beginLingering()
+            } else if passing.responseBegan {
+                context.close(promise: nil)
+            } else {
+                // The router waits for the body before it does anything.
+                answer(isQuiescing ? .shuttingDown : .requestTimeout)
+            }
         case .watching(let stream) where stream.watch != nil: beat(stream)
         case .working, .watching, .passing:
             // The service bounds it.

@@ -60,6 +60,7 @@ final class FastLane: ChannelDuplexHandler {
 
     struct Passing {
         var requestEnded = false
+        var responseBegan = false
         var responseEnded = false
         var received = 0
         /// Who wants to know when nobody waits for the answer any more.
@@ -242,11 +243,16 @@ final class FastLane: ChannelDuplexHandler {
 
     func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
         guard case .passing(var passing) = phase else {
-            context.write(data, promise: promise)
+            // Its request was answered without it, and what it makes of that now goes nowhere.
+            if case .lingering = phase { promise?.succeed() } else { context.write(data, promise: promise) }
             return
         }
         let part = unwrapOutboundIn(data)
-        if case .head(let head) = part { loop.server.requests.count(Int(head.status.code)) }
+        if case .head(let head) = part {
+            loop.server.requests.count(Int(head.status.code))
+            passing.responseBegan = true
+            phase = .passing(passing)
+        }
         switch part {
         case .head(var head) where (!keepsAlive || isQuiescing) && head.status.code >= 200:
             keepsAlive = false

@@ -13,7 +13,9 @@ extension Problem {
         case .shuttingDown: self = .shuttingDown
         case .quarantined: self.init(503, .quarantined, "this node is in quarantine", "")
         case .timedOut: self.init(504, .timedOut, "timed out", "")
-        case .tooStale, .notCaughtUp: self.init(503, .overloaded, "this node lags behind", "")
+        case .tooStale: self.init(503, .overloaded, "this node lags behind", "")
+        // The revision may not exist anywhere yet, so that another node need not be any better: the request's time was up.
+        case .notCaughtUp: self.init(504, .timedOut, "the revision was not reached in time", "")
         case .outcomeUnknown: self.init(504, .outcomeUnknown, "outcome unknown", "")
         }
         detail = error.description.prefix(1).uppercased() + error.description.dropFirst() + "."

@@ -3,7 +3,7 @@ import Observability
 /// Answers by status code. Counting is one addition: the counters are looked up by the code's number.
 struct RequestCounters: Sendable {
     private static let codes = [
-        200, 201, 204, 304, 307, 400, 403, 404, 405, 408, 409, 410, 411, 412, 413, 415, 417, 429, 431, 500, 501, 503,
+        200, 201, 204, 304, 307, 400, 403, 404, 405, 408, 409, 410, 411, 412, 413, 415, 417, 431, 500, 501, 503,
         504, 507,
     ]
 

@@ -81,6 +81,10 @@ struct NodeWiring: Sendable {
         httpOptions.version = ProgramVersion.text
         httpOptions.logger = logger
         httpOptions.metrics = metrics
+        httpOptions.maximumConnections = OpenFileLimit.raise(
+            connections: httpOptions.maximumConnections,
+            logger: logger
+        )
         // The name may stand for ::1 and 127.0.0.1; clients try both, and the latter exists on every machine.
         let host = listen.host == "localhost" ? "127.0.0.1" : listen.host
         let server = HTTPServer(

@@ -172,12 +172,61 @@ struct ConnectionTests {
                 return try await slow.response()?.status == 408
             }
             #expect(try await slow.isAtEnd())
-            let passing = try await RawConnection(port: port)
-            await passing.sendAndForget(
-                Array("POST /members HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf".utf8)
-            )
-            #expect(try await passing.response() == nil)
-            for connection in [slow, passing] { try await connection.close() }
+            try await slow.close()
+        }
+    }
+
+    @Test("A body without a length that does not end gets a 408, on both lanes", arguments: ["PUT /kv/a", "POST /txn"])
+    func slowChunks(_ request: String) async throws {
+        try await withServer({ $0.requestTimeout = .milliseconds(100) }) { fixture, port in
+            var slow = try await RawConnection(port: port)
+            try await eventually {
+                try await slow.close()
+                slow = try await RawConnection(port: port)
+                await slow.sendAndForget(
+                    Array("\(request) HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".utf8)
+                )
+                // Drop by drop is too slow as well.
+                let drops = Task { [slow] in
+                    while !Task.isCancelled {
+                        await slow.sendAndForget(Array("1\r\n \r\n".utf8))
+                        try await Task.sleep(for: .milliseconds(10))
+                    }
+                }
+                defer { drops.cancel() }
+                guard let answer = try await slow.response() else { return false }
+                #expect(answer.status == 408)
+                #expect(answer.text.contains(#""outcome":"not_executed""#))
+                #expect(answer.fields["connection"] == "close")
+                return true
+            }
+            #expect(try await slow.isAtEnd())
+            #expect(fixture.store.mark.revision == 0)
+            try await slow.close()
+        }
+    }
+
+    @Test(
+        "A body without a length that is too long gets a 413 and the end, on both lanes",
+        arguments: ["PUT /kv/a", "POST /txn"]
+    )
+    func endlessChunks(_ request: String) async throws {
+        try await withServer({ $0.maximumValueBytes = 1_000 }) { fixture, port in
+            let connection = try await RawConnection(port: port)
+            try await connection.send("\(request) HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+            let endless = Task {
+                while !Task.isCancelled {
+                    await connection.sendAndForget(Array("40\r\n\(String(repeating: " ", count: 64))\r\n".utf8))
+                    try await Task.sleep(for: .milliseconds(1))
+                }
+            }
+            let answer = try await connection.response()
+            #expect(answer?.status == 413)
+            #expect(answer?.text.contains(#""outcome":"not_executed""#) == true)
+            #expect(try await connection.isAtEnd())
+            endless.cancel()
+            #expect(fixture.store.mark.revision == 0)
+            try await connection.close()
         }
     }
 

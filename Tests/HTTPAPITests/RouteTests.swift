@@ -169,6 +169,21 @@ struct RouteTests {
         }
     }
 
+    @Test("A read of a revision that is not reached in time says so, and that it may be tried again")
+    func unreachedRevision() async throws {
+        try await withServer { _, port in
+            let connection = try await RawConnection(port: port)
+            for target in ["/kv/none", "/leases"] {
+                let late = try await connection.request(
+                    "GET \(target)?min_rev=1000&timeout=20ms HTTP/1.1\r\nHost: x\r\n\r\n"
+                )
+                #expect(late.status == 504)
+                #expect(late.text.contains(#""outcome":"not_executed","retryable":true"#))
+            }
+            try await connection.close()
+        }
+    }
+
     @Test("?redirect does the work here when this node leads")
     func redirect() async throws {
         try await withServer { _, port in

@@ -13,11 +13,13 @@ enum OpenAPIDocument {
         (412, "A precondition does not hold. Nothing was done."),
         (413, "The value or body is too large. Nothing was done."),
         (422, "The Idempotency-Key was used for another request, or the value is no number. Nothing was done."),
-        (429, "This client asks for too much at once."),
         (431, "The header fields are too large."),
         (500, "This node has a fault; ask another one."),
         (503, "No leader, overloaded, or stopping; see outcome and retryable."),
-        (504, "The time was up; outcome says whether the write may have taken place."),
+        (
+            504,
+            "The time was up; outcome says whether a write may have taken place. A read with min_rev: that revision was not reached."
+        ),
         (507, "The disk or its quota is full. Reads go on."),
     ]
 
@@ -49,7 +51,7 @@ enum OpenAPIDocument {
 
     private static func problem(_ description: String, _ status: Int) -> JSONValue {
         var problem: JSONValue = ["description": .text(description)]
-        if [429, 503, 507].contains(status) {
+        if [503, 507].contains(status) {
             problem = problem.with("headers", ["Retry-After": ["$ref": "#/components/headers/Retry-After"]])
         }
         return problem.with("content", ["application/problem+json": ["schema": Schemas.reference("Problem")]])

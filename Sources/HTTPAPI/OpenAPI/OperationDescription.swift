@@ -56,8 +56,8 @@ struct OperationDescription: Sendable {
 
     /// All statuses of problem documents that it may answer.
     var problemStatuses: [Int] {
-        // Every request may be malformed, too slow, too large, one too many, or come to a node that stops or has a fault.
-        var statuses: Set<Int> = [400, 405, 408, 413, 429, 431, 500, 503]
+        // Every request may be malformed, too slow, too large, or come to a node that stops or has a fault.
+        var statuses: Set<Int> = [400, 405, 408, 413, 431, 500, 503]
         switch kind {
         case .local: break
         case .read: statuses.insert(504)

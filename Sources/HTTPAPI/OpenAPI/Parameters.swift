@@ -40,7 +40,8 @@ struct ParameterDescription: Sendable {
         .init(
             name: "min_rev",
             schema: revision,
-            description: "Wait until this node has applied this revision: reads your own writes on any node.",
+            description:
+                "Wait until this node has applied this revision: reads your own writes on any node. 504 when it has not within timeout.",
             example: 42
         ),
         .init(
