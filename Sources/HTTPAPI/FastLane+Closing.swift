@@ -53,9 +53,22 @@ extension FastLane {
     // MARK: Time
 
     func scheduleWatchdog(in delay: TimeAmount) {
-        guard let context else { return }
-        watchdog?.cancel()
-        watchdog = context.eventLoop.assumeIsolatedUnsafeUnchecked().scheduleTask(in: delay) { self.watch() }
+        cancelWatchdog()
+        guard context != nil else { return }
+        watchdog = loop.watchdogs.schedule(self, in: delay)
+    }
+
+    func cancelWatchdog() {
+        guard let watchdog else { return }
+        loop.watchdogs.cancel(self, at: watchdog)
+        self.watchdog = nil
+    }
+
+    /// A moment has come.
+    func wake(from moment: Watchdogs.Moment) {
+        guard watchdog == moment else { return }
+        watchdog = nil
+        watch()
     }
 
     private func watch() {

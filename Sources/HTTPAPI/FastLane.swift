@@ -88,7 +88,8 @@ final class FastLane: ChannelDuplexHandler {
     /// The connection is beyond the bound: its first request is refused.
     var isSurplus = false
     var lastActivity = NIODeadline.now()
-    var watchdog: Scheduled<Void>?
+    /// When this lane is woken next.
+    var watchdog: Watchdogs.Moment?
     var context: ChannelHandlerContext?
     /// Stands in front of the response encoder: what is written here goes out as it is.
     var wire: ChannelHandlerContext?
@@ -112,8 +113,7 @@ final class FastLane: ChannelDuplexHandler {
         clientDeparted()
         phase = .closed
         backlog.removeAll()
-        watchdog?.cancel()
-        watchdog = nil
+        cancelWatchdog()
         wire = nil
         self.context = nil
         loop.server.connectionClosed()
@@ -124,8 +124,7 @@ final class FastLane: ChannelDuplexHandler {
         clientDeparted()
         phase = .closed
         backlog.removeAll()
-        watchdog?.cancel()
-        watchdog = nil
+        cancelWatchdog()
         context.fireChannelInactive()
     }
 
