@@ -101,6 +101,76 @@ struct LockTests {
         }
     }
 
+    private var clientsKey: CommandOptions {
+        CommandOptions(idempotency: IdempotencyKey(key: Array("client".utf8), fingerprint: 1))
+    }
+
+    @Test("What was asked for with the client's key is not given back: who asked again with it holds that very ticket")
+    func sharedTicket() async throws {
+        try await ServiceCluster.with { cluster, first in
+            let all = try await cluster.addTwo(to: first)
+            let holder = try acquired(try await first.service.acquireLock(request()))
+            let left = first.service.acquireLock(
+                request(),
+                options: clientsKey,
+                deadline: .now() + .seconds(60),
+                eventLoop: first.loop
+            ) { _ in }
+            try await eventually { try waiters(first) == 1 }
+            let token = try first.store.lock(name: name).lock?.waiters.first?.token
+            async let again = all[1].service.acquireLock(request(), options: clientsKey)
+            // Live, so that it hears of what comes now.
+            try await eventually { all[1].service.watchCount == 1 }
+            left.cancel()
+            _ = try await first.service.releaseLock(name: name, token: holder.token)
+            #expect(try acquired(try await again).token == token)
+            _ = try await first.put("later")
+            #expect(try first.store.lock(name: name).lock?.holder.token == token)
+        }
+    }
+
+    @Test("When the time is up for one with the client's key, it stays in the queue, and is found again with the key")
+    func timeIsUpWithKey() async throws {
+        try await ServiceCluster.with { _, first in
+            let holder = try acquired(try await first.service.acquireLock(request()))
+            var answer: LockAnswer?
+            for seconds in [1, 4, 16, 60] as [Int64] where answer == nil {
+                answer = try? await first.service.acquireLock(
+                    request(),
+                    options: clientsKey,
+                    timeout: .seconds(seconds)
+                )
+            }
+            guard case .notGranted(let lock) = answer else { throw NotReached() }
+            #expect(lock?.waiters.count == 1)
+            _ = try await first.service.releaseLock(name: name, token: holder.token)
+            let granted = try acquired(try await first.service.acquireLock(request(), options: clientsKey))
+            #expect(granted.token == lock?.waiters.first?.token)
+        }
+    }
+
+    @Test("What is granted to a task that was just told that it is cancelled is given back")
+    func grantedTooLate() async throws {
+        try await ServiceCluster.with { _, first in
+            let service = first.service
+            let ticket = try acquired(try await service.acquireLock(request()))
+            let grant = Mutex<LockWait.Completion?>(nil)
+            let answers = Mutex<[LockAnswer]>([])
+            let handle = LockHandle()
+            handle.begin { result in
+                answers.withLock { answers in if let answer = try? result.get() { answers.append(answer) } }
+            } _: { completion in
+                grant.withLock { $0 = completion }
+                return LockWait(service, request(), .none, deadline: .now(), eventLoop: first.loop) { _ in }
+            }
+            handle.cancel()
+            grant.withLock { $0 }?(.success(.acquired(ticket)))
+            try await eventually { try first.store.lock(name: name).lock == nil }
+            guard case .notGranted = answers.withLock({ $0.first }) else { throw NotReached() }
+            #expect(answers.withLock { $0.count } == 1)
+        }
+    }
+
     @Test("A holder whose lease ends gives way to the next, who has its whole time")
     func leaseEnds() async throws {
         try await ServiceCluster.with { _, first in

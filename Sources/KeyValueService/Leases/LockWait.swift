@@ -6,7 +6,8 @@ internal import Synchronization
 public enum LockAnswer: Sendable {
     /// The ticket holds the lock.
     case acquired(LockTicketStatus)
-    /// It was not granted in time, and its place in the queue was given back. The lock as it stands.
+    /// It was not granted in time, and its place in the queue was given back, or, with an idempotency key of the client's, is kept until
+    /// the ticket's lease ends. The lock as it stands.
     case notGranted(LockStatus?)
     /// The ticket's lease ended, or it was given back, while it waited.
     case lost
@@ -91,10 +92,7 @@ public final class LockWait: Sendable {
             state.ticket = ticket
             return state.isOver
         }
-        if isOver {
-            if !isNamed { service.releaseTicket(request.name, ticket.token) }
-            return
-        }
+        if isOver { return giveBack(ticket) }
         // What is told again may be long past.
         let isNew = if case .replayed = written.outcome { false } else { true }
         if ticket.holds, isNew { return end(because: .success(.acquired(ticket))) }
@@ -179,7 +177,8 @@ public final class LockWait: Sendable {
         guard let (completion, ticket) = takeCompletion() else { return }
         let name = request.name
         let service = service
-        service.releaseTicket(name, ticket?.token) {
+        // Who comes back with the key may have done so already, elsewhere; who does not leaves the queue when the lease ends.
+        service.releaseTicket(name, isNamed ? nil : ticket?.token) {
             completion?(.success(.notGranted(try? service.store.lock(name: name).lock)))
         }
     }
@@ -190,16 +189,20 @@ public final class LockWait: Sendable {
         if case .failed(let error, _) = end { error } else { ServiceError(.overloaded) }
     }
 
+    /// Gives back a ticket that nobody wants, unless the client can come back for it.
+    func giveBack(_ ticket: LockTicketStatus) {
+        if !isNamed { service.releaseTicket(request.name, ticket.token) }
+    }
+
     /// Ends it with an answer, or without one; a ticket that does not hold is given back, unless the client can come back for it.
     private func end(because result: Result<LockAnswer, ServiceError>?) {
         guard let (completion, ticket) = takeCompletion() else { return }
         let isKept =
             switch result {
             case .success(.acquired), .success(.lost), .success(.refused): true
-            case .success(.notGranted): false
-            case .failure, nil: isNamed
+            case .success(.notGranted), .failure, nil: false
             }
-        if !isKept, let ticket { service.releaseTicket(request.name, ticket.token) }
+        if !isKept, let ticket { giveBack(ticket) }
         if let result { completion?(result) }
     }
 
@@ -297,7 +300,11 @@ final class LockHandle: Sendable {
 
     func begin(_ completion: @escaping LockWait.Completion, _ start: (@escaping LockWait.Completion) -> LockWait) {
         state.withLock { $0.completion = completion }
-        let wait = start { result in self.take()?(result) }
+        let wait = start { result in
+            if let completion = self.take() { return completion(result) }
+            // Granted while the task was being cancelled, which was answered already.
+            if case .success(.acquired(let ticket)) = result { self.state.withLock { $0.wait }?.giveBack(ticket) }
+        }
         let isCancelled = state.withLock { state -> Bool in
             state.wait = wait
             return state.isCancelled
