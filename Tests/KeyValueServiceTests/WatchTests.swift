@@ -75,6 +75,34 @@ struct WatchTests {
         }
     }
 
+    @Test("Who joins while others are told, and asks for what was there before, is told it from the first event on")
+    func joiningWithPrevious() async throws {
+        try await ServiceCluster.with { _, first in
+            let plain = try WatchReader(first.service, on: first.loop)
+            try await first.put("k")
+            let isOver = Atomic(false)
+            async let written: Void = {
+                while !isOver.load(ordering: .relaxed) { try await first.put("k", "x") }
+            }()
+            for _ in 0..<100 {
+                let reader = try WatchReader(
+                    first.service,
+                    EventFilter(.prefix([]), withPrevious: true),
+                    on: first.loop
+                )
+                try await eventually { reader.events.count > 2 || reader.end != nil }
+                let events = reader.events
+                #expect(events.count > 2 && events.allSatisfy { $0.previous != nil })
+                reader.watch?.cancel()
+            }
+            isOver.store(true, ordering: .relaxed)
+            try await written
+            let last = first.store.mark.revision
+            try await eventually { plain.revisions.last == last }
+            #expect(plain.events.allSatisfy { $0.previous == nil })
+        }
+    }
+
     @Test("From the past, over the change to live, while others write: every event once and in order")
     func catchingUp() async throws {
         try await ServiceCluster.with { _, first in

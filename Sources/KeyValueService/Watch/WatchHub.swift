@@ -189,7 +189,13 @@ final class WatchHub: Sendable {
             endAll(ServiceError(.quarantined))
             return false
         }
-        state.withLock { $0.horizon = max($0.horizon, page.through) }
+        let isWhole = state.withLock { state -> Bool in
+            // While the page was read, one joined that wants what was there before: read again, with that.
+            guard withPrevious || state.index.wantingPrevious == 0 else { return false }
+            state.horizon = max(state.horizon, page.through)
+            return true
+        }
+        guard isWhole else { return true }
         var position = page.events.startIndex
         while position < page.events.endIndex {
             let revision = page.events[position].revision
