@@ -178,4 +178,45 @@ struct LeaseTests {
             #expect(answers[8] == [8, 8])
         }
     }
+
+    @Test("What keeps a lease alive is tried again after a pause, and not at all where that mends nothing")
+    func triedAgain() async throws {
+        let tries = Mutex<[UInt64: Int]>([:])
+        let keepAlives = KeepAlives(
+            eventLoop: MultiThreadedEventLoopGroup.singleton.next(),
+            maximumCount: 10
+        ) { leases, _, completion in
+            let count = tries.withLock { tries in
+                tries[leases[0], default: 0] += 1
+                return tries[leases[0], default: 0]
+            }
+            switch leases[0] {
+            case 1: completion(.failure(ServiceError(.quarantined)))
+            case 2 where count > 3: completion(.success(leases.map { _ in nil }))
+            default: completion(.failure(ServiceError(.noLeader)))
+            }
+        }
+        let codes = Mutex<[UInt64: ServiceError.Code?]>([:])
+        func keep(_ lease: UInt64, _ deadline: NIODeadline) async throws {
+            keepAlives.add(lease, deadline: deadline) { result in
+                codes.withLock { codes in
+                    if case .failure(let error) = result {
+                        codes[lease] = .some(error.code)
+                    } else {
+                        codes[lease] = .some(nil)
+                    }
+                }
+            }
+            try await eventually { codes.withLock { $0[lease] } != nil }
+        }
+        try await keep(1, .distantFuture)
+        #expect(codes.withLock { $0[1] } == .quarantined)
+        #expect(tries.withLock { $0[1] } == 1)
+        try await keep(2, .distantFuture)
+        #expect(codes.withLock { $0[2] } == .some(nil))
+        #expect(tries.withLock { $0[2] } == 4)
+        try await keep(3, .now() + .milliseconds(200))
+        #expect(codes.withLock { $0[3] } == .noLeader)
+        #expect(tries.withLock { $0[3] ?? 0 } <= 22)
+    }
 }

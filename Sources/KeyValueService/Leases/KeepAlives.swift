@@ -25,6 +25,8 @@ final class KeepAlives: Sendable {
     }
 
     static let maximumLeases = 500
+    /// What another try would not mend.
+    private static let final: Set<ServiceError.Code> = [.overloaded, .shuttingDown, .storageFull, .quarantined]
     /// Between the commands' beginnings; with many leases some of them begin together.
     static let interval = TimeAmount.milliseconds(10)
     private let state = Mutex(State())
@@ -87,7 +89,7 @@ final class KeepAlives: Sendable {
         guard let deadline = batch.map(\.deadline).min() else { return }
         keep(leases, deadline) { result in
             var due = batch
-            if case .failure(let error) = result, ![.overloaded, .shuttingDown, .storageFull].contains(error.code) {
+            if case .failure(let error) = result, !Self.final.contains(error.code) {
                 // The time was up for the most impatient of them; to keep a lease alive once more does no harm.
                 let now = NIODeadline.now() + OperationTable.resolution
                 due = batch.filter { $0.deadline <= now }
