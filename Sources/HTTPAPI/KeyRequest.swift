@@ -120,6 +120,13 @@ struct KeyRequest: Sendable {
             if watch != nil, method == .head || revision != nil || redirectTarget != nil {
                 throw .invalidParameter("watch", "and wait go with GET, without rev and redirect.")
             }
+            // Changes are told as this node applies them; nothing is confirmed or waited for beyond that.
+            for name in ReadDemand.parameters where watch != nil && query[name] != nil {
+                throw .invalidParameter(
+                    name,
+                    "does not go with watch or wait, which go on from since."
+                )
+            }
         } else {
             precondition = try Preconditions.forWrite(fields, cas: query["cas"])
             wantsPrevious = fields.prefersRepresentation

@@ -199,6 +199,12 @@ struct KeyRequestTests {
         {
             #expect(problem("/kv/a?\(query)")?.code == .invalidParameter, "\(query)")
         }
+        // A change is told as it is applied: what asks for more than that is refused, and not ignored.
+        for demand in ["min_rev=7", "consistency=strong", "consistency=bounded&max_stale=1s"] {
+            for watch in ["watch", "wait=1s"] {
+                #expect(problem("/kv/a?\(watch)&\(demand)")?.code == .invalidParameter, "\(watch) \(demand)")
+            }
+        }
         #expect(problem("/kv/a?timeout=0s")?.status == 400)
         #expect(problem("/kv/a?timeout=1000h")?.status == 400)
         #expect(problem("/kv/a?cas=1")?.code == .unknownParameter)
