@@ -5,7 +5,7 @@
 #   Deploy/leases.sh                  prints how long puts take before and while the keys end, and when the last is gone at each node
 #   LEASES=200000 Deploy/leases.sh    more keys
 #   CLIENTS=64 Deploy/leases.sh       more connections that put meanwhile; 16 unless told
-#   LOADING=120 Deploy/leases.sh      the keys end so many seconds after the first is put; 180 unless told, more for a slow machine
+#   LOADING=120 Deploy/leases.sh      the keys end so many seconds after the first is put; 60 unless told, more for a slow machine
 #
 # Needs h2load (nghttp2-client) and .build/release/kontiki (Deploy/run.sh builds it). Everything else is made in a temporary folder.
 set -euo pipefail
@@ -15,8 +15,7 @@ program=${KONTIKI_BINARY:-$PWD/.build/release/kontiki}
 [ -x "$program" ] || die "There is no $program: build it with Deploy/run.sh, or name it in KONTIKI_BINARY."
 command -v h2load >/dev/null || die "h2load is missing: apt-get install nghttp2-client"
 
-leases=${LEASES:-100000} clients=${CLIENTS:-16} loading=${LOADING:-180} work=$(mktemp -d) processes=()
-writers=16 rounds=20
+leases=${LEASES:-100000} clients=${CLIENTS:-16} loading=${LOADING:-60} work=$(mktemp -d) processes=()
 stop() {
     for process in "${processes[@]}"; do kill "$process" 2>/dev/null || true; done
     wait 2>/dev/null || true
@@ -39,24 +38,22 @@ done
 url=http://127.0.0.1:18011
 leases_at() { curl -s "http://127.0.0.1:1801$1/metrics" | awk '/^kontiki_leases / {print $2}'; }
 
-# In rounds, each with the time that is left by then, so that all end together. h2load walks through its file once for each connection.
+# In transactions of 100 puts, each with the time that is left by then, so that all end together.
 begin=$(now)
 end=$((begin + loading * 1000))
-share=$((leases / writers / rounds))
-leases=$((share * writers * rounds))
-for round in $(seq "$rounds"); do
-    ttl=$((end - $(now)))
-    [ "$ttl" -gt 8000 ] || die "After $((round - 1)) of $rounds rounds the time is up: give LOADING more seconds."
-    loads=()
-    for writer in $(seq "$writers"); do
-        seq -f "$url/kv/lease/$round/$writer/%.0f?ttl=${ttl}ms" "$share" >"$work/keys$writer"
-        h2load --h1 -t1 -c1 -n "$share" -i "$work/keys$writer" -H ':method: PUT' -d "$work/value" >"$work/load$writer" 2>&1 &
-        loads+=("$!")
-    done
-    for load in "${loads[@]}"; do wait "$load"; done
-done
+leases=$((leases / 100 * 100))
+put_hundred() {
+    seq -f %.0f "$1" "$(($1 + 99))" | awk -v ttl="$((end - $(date +%s%N) / 1000000))" '
+        BEGIN {printf "{\"compare\":[],\"success\":["}
+        {printf "%s{\"put\":{\"key\":\"lease/%s\",\"value\":\"v\",\"ttl\":\"%dms\"}}", (NR > 1 ? "," : ""), $1, ttl}
+        END {print "],\"failure\":[]}"}' | curl -sf -o /dev/null -X POST --data-binary @- "$url/txn"
+}
+export -f put_hundred
+export end url
+seq -f %.0f 1 100 "$leases" | xargs -P 4 -I{} bash -c 'put_hundred {}' || die "The keys could not be put."
+[ "$(now)" -lt $((end - 7000)) ] || die "That took $((($(now) - begin) / 1000)) s: give LOADING more seconds."
 there=$(leases_at 1)
-[ "$there" = "$leases" ] || die "$there of $leases keys have a lease: $(grep -h '^status codes' "$work"/load* | sort | uniq -c)"
+[ "$there" = "$leases" ] || die "Only $there of $leases keys have a lease."
 echo "$leases keys, each with a lease of its own, put in $((($(now) - begin) / 1000)) s"
 
 # Puts go on from before the end to after it; each is counted by when it began.
