@@ -6,6 +6,7 @@ extension EndToEndTests {
     @Suite("Compaction, snapshots and members") struct Compaction {
         private static let smallBounds = [
             "--snapshot-log-bytes", "256k", "--trailing-log-bytes", "64k", "--memtable-bytes", "128k",
+            "--history-bytes", "256k",
         ]
 
         @Test("With a small bound the log stays bounded under load", .timeLimit(.minutes(3)))

@@ -6,7 +6,8 @@ extension EndToEndTests {
     @Suite("Long life") struct Soak {
         /// The log, its tail and the memtable are small, so that a short run sees many flushes, snapshots and trims.
         private static let smallBounds = [
-            "--snapshot-log-bytes", "1m", "--trailing-log-bytes", "256k", "--memtable-bytes", "512k",
+            "--snapshot-log-bytes", "1m", "--trailing-log-bytes", "256k", "--memtable-bytes", "512k", "--history-bytes",
+            "1m",
         ]
         private static let periods = 12
 
