@@ -27,12 +27,17 @@ extension EndToEndTests {
                 }
                 try away.start()
                 try await arrived(away, atLeast: 1_500_000)
+                let sent = await leader.status()
                 await away.crash()
                 try away.start()
                 try await eventually("the transfer goes on") { resumptions(away).count >= 2 }
                 let resumed = try #require(resumptions(away).last)
                 #expect(resumptions(away).first == 0)
-                #expect(resumed >= 1_000_000, "the transfer began anew: \(resumptions(away))")
+                // Another snapshot, or another leader's, has a past of its own and is another file: only the same one can be gone on with.
+                let now = await leader.status()
+                if now?.snapshotIndex == sent?.snapshotIndex, now?.term == sent?.term {
+                    #expect(resumed >= 1_000_000, "the transfer began anew: \(resumptions(away))")
+                }
                 try await arrived(away, atLeast: resumed + 500_000)
                 await leader.crash()
                 try await eventually("the follower serves", within: .seconds(120)) { await away.isReady() }
