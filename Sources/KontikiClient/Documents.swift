@@ -38,7 +38,7 @@ struct Problem: Decodable {
 }
 
 /// Bytes that travel as text under one name, or as base64 under another.
-private func bytes(_ text: String?, _ base64: String?) -> [UInt8]? {
+func bytes(_ text: String?, _ base64: String?) -> [UInt8]? {
     if let text { return Array(text.utf8) }
     return base64.flatMap { Data(base64Encoded: $0) }.map { Array($0) }
 }
@@ -159,10 +159,10 @@ struct LockDocument: Decodable {
 }
 
 extension Duration {
-    /// What nodes write: `500ms`, `30s`, `5m`, `1h`.
-    init?(nodeText text: String) {
+    /// As nodes write and read it: `500ms`, `30s`, `5m`, `1h`, with a number below 2^40; nil for anything else.
+    package init?(nodeText text: String) {
         let digits = text.prefix { $0.isASCII && $0.isNumber }
-        guard let number = Int64(digits) else { return nil }
+        guard let number = Int64(digits), number >= 0, number < 1 << 40 else { return nil }
         switch text[digits.endIndex...] {
         case "ms": self = .milliseconds(number)
         case "s": self = .seconds(number)

@@ -60,7 +60,7 @@ private struct EventDocument: Decodable {
             case valueBase64 = "value_base64"
         }
 
-        var valueBytes: [UInt8]? { EventDocument.bytes(value, valueBase64) }
+        var valueBytes: [UInt8]? { bytes(value, valueBase64) }
     }
 
     var key: String?
@@ -81,13 +81,8 @@ private struct EventDocument: Decodable {
         case previous
     }
 
-    var keyBytes: [UInt8]? { Self.bytes(key ?? name, keyBase64) }
-    var valueBytes: [UInt8]? { Self.bytes(value, valueBase64) }
-
-    static func bytes(_ text: String?, _ base64: String?) -> [UInt8]? {
-        if let text { return Array(text.utf8) }
-        return base64.flatMap { Data(base64Encoded: $0) }.map { Array($0) }
-    }
+    var keyBytes: [UInt8]? { bytes(key ?? name, keyBase64) }
+    var valueBytes: [UInt8]? { bytes(value, valueBase64) }
 }
 
 /// Cuts a byte stream into events (HTML Living Standard §9.2.6), from pieces cut anywhere.

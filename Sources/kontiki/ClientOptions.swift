@@ -81,15 +81,8 @@ struct Span: ExpressibleByArgument, Hashable, Sendable {
     init(_ duration: Duration) { self.duration = duration }
 
     init?(argument: String) {
-        let digits = argument.prefix { $0.isASCII && $0.isNumber }
-        guard let number = Int64(digits), number >= 0, number < 1 << 40 else { return nil }
-        switch argument[digits.endIndex...] {
-        case "ms": duration = .milliseconds(number)
-        case "s": duration = .seconds(number)
-        case "m": duration = .seconds(number * 60)
-        case "h": duration = .seconds(number * 3600)
-        default: return nil
-        }
+        guard let duration = Duration(nodeText: argument) else { return nil }
+        self.duration = duration
     }
 
     var defaultValueDescription: String {
