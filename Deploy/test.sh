@@ -11,6 +11,17 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 need_swift
 need_packages liblmdb-dev
 
+output=$(mktemp)
+trap 'rm -f "$output"' EXIT
+
+# Runs tests; where some fail, says once more at the end which and why: among thousands of lines they are hard to find.
+run_tests() {
+    "$@" 2>&1 | tee "$output" && return
+    echo "=== what failed"
+    grep -a -E '^ *(✘|↳)|error:' "$output" | tail -n 60
+    return 1
+}
+
 echo "=== format"
 find Package.swift Sources Tests -name '*.swift' -print0 | xargs -0 swift format lint --strict --parallel --configuration .swift-format
 
@@ -22,7 +33,7 @@ if [ -z "${KONTIKI_SKIP_TSAN:-}" ]; then
     if command -v setarch >/dev/null && setarch "$(uname -m)" -R true 2>/dev/null; then fixed_layout=(setarch "$(uname -m)" -R); fi
     KONTIKI_TEST_TARGETS="RaftStorageTests RaftTransportTests RaftNodeTests KeyValueTests KeyValueServiceTests HTTPAPITests" \
         TSAN_OPTIONS="halt_on_error=1 second_deadlock_stack=1 suppressions=$PWD/Deploy/thread-sanitizer.txt" \
-        "${fixed_layout[@]}" swift test --scratch-path .build-tsan --sanitize=thread --no-parallel \
+        run_tests "${fixed_layout[@]}" swift test --scratch-path .build-tsan --sanitize=thread --no-parallel \
         --filter 'RaftNodeTests|RaftTransportTests|GroupCommitter|WorkerThread|StoreConcurrency|KeyValueServiceTests|HTTPAPITests'
 fi
 
@@ -36,7 +47,7 @@ echo "=== simulation"
 echo "=== unit tests"
 swift build --build-tests
 # One test at a time: many run a server or a cluster, and their time limits are the product's own.
-swift test --skip-build --no-parallel --skip EndToEndTests
+run_tests swift test --skip-build --no-parallel --skip EndToEndTests
 
 echo "=== end to end"
-KONTIKI_BINARY="$PWD/.build/release/kontiki" swift test --skip-build --filter EndToEndTests
+KONTIKI_BINARY="$PWD/.build/release/kontiki" run_tests swift test --skip-build --filter EndToEndTests
