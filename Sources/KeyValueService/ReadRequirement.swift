@@ -8,7 +8,11 @@ public struct ReadRequirement: Hashable, Sendable {
         case strong
         /// This node's state as it is, with or without a leader.
         case stale
-        /// This node's state, when it can be proven to be at most so old; else it catches up first.
+        /// This node's state, when it can be proven to be at most so old as the request arrives; else it catches up first.
+        ///
+        /// What is confirmed after the request arrived is always new enough, though the confirmation may have taken longer than the bound:
+        /// no client could tell it from a strong read. So a bound shorter than the way to the leader asks for strong reads, and is not in
+        /// vain.
         case bounded(TimeAmount)
     }
 

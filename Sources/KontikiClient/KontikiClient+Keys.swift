@@ -8,7 +8,7 @@ extension KontikiClient {
     /// - Parameters:
     ///   - revision: as it stood at this revision of the store; the present when nil. A past that the node no longer has is `compacted`.
     ///   - minimumRevision: wait until the asked node has applied this revision: what a writer was told, to read its own write anywhere.
-    ///   - maximumStaleness: with ``Consistency/bounded``, how old the answer may be.
+    ///   - maximumStaleness: with ``Consistency/bounded``, how old the state may be when the request arrives at the node.
     public func get(
         _ key: Key,
         consistency: Consistency = .strong,

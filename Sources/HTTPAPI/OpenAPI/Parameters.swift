@@ -34,7 +34,9 @@ struct ParameterDescription: Sendable {
         .init(
             name: "max_stale",
             schema: duration,
-            description: "With consistency=bounded: how old the state that is read may be.",
+            description:
+                "With consistency=bounded: how old the state that is read may be when the request arrives. What was confirmed after that "
+                + "is always new enough, as for a strong read, however long the way to the leader is.",
             example: "500ms"
         ),
         .init(
@@ -255,7 +257,9 @@ struct FieldDescription: Sendable {
         .init(
             name: "Kontiki-Staleness-Ms",
             schema: ["type": "integer"],
-            description: "An upper bound of the age of what was read, where one is known.",
+            description:
+                "An upper bound of the age of what was read at the time of the answer, where one is known. It may be beyond max_stale "
+                + "where the state was confirmed after the request had come and the way to the leader is long.",
             example: 12
         ),
         .init(
