@@ -18,7 +18,7 @@ trap 'rm -f "$output"' EXIT
 run_tests() {
     "$@" 2>&1 | tee "$output" && return
     echo "=== what failed"
-    grep -a -E '^ *(✘|↳)|error:' "$output" | tail -n 60
+    grep -a -E '✘|↳|error:' "$output" | tail -n 60
     return 1
 }
 

@@ -140,6 +140,15 @@ struct HouseRulesTests {
         }
     }
 
+    @Test("No closure is by itself what a lock guards: each look at it would wrap it once more")
+    func closuresAreNotGuardedBare() {
+        for file in SourceTree.sources + SourceTree.tests {
+            for (index, line) in file.code.enumerated() where line.contains("Mutex<") || line.contains("Guarded<") {
+                #expect(!line.contains(/(Mutex|Guarded)<\(*(@|\([^<>]*\) *->)/), "\(file.path):\(index + 1)")
+            }
+        }
+    }
+
     @Test("Nothing is built without checks")
     func checksStay() {
         let flag = "-O" + "unchecked"

@@ -142,4 +142,20 @@ import Testing
             #expect(told.withLock { $0 } == [200, 201, 300])
         }
     }
+
+    @Test("The callback costs the millionth time what it costs the first")
+    func callbackStaysShallow() throws {
+        try withTemporaryDirectory { directory in
+            let fixture = try HistoryFixture(directory: directory)
+            let places = Guarded<[Int]>([])
+            fixture.store.onApplied { _ in
+                // Where the stack is.
+                var here = 0
+                let place = withUnsafeMutablePointer(to: &here) { Int(bitPattern: $0) }
+                places.withLock { $0.append(place) }
+            }
+            for revision in 1...1000 { fixture.store.didApply(through: UInt64(revision)) }
+            #expect(Set(places.withLock { $0 }).count == 1)
+        }
+    }
 }

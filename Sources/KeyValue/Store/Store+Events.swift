@@ -48,13 +48,15 @@ extension Store {
     }
 
     /// Has `body` called with the last revision after each batch of entries that made events, on the thread that applied it and
-    /// outside the store's lock; and after a restore, on the thread that restored. Set once, before anything is applied.
+    /// outside the store's lock; and after a restore, on the thread that restored. Said before anything is applied.
     public func onApplied(_ body: @escaping @Sendable (_ revision: UInt64) -> Void) {
-        appliedHook.withLock { $0 = body }
+        appliedHooks.withLock { $0.append(body) }
     }
 
     /// Calls what ``onApplied(_:)`` was given.
-    func didApply(through revision: UInt64) { appliedHook.withLock { $0 }?(revision) }
+    func didApply(through revision: UInt64) {
+        for hook in appliedHooks.withLock({ $0 }) { hook(revision) }
+    }
 }
 
 /// A filter in terms of stored keys.

@@ -14,8 +14,9 @@ public final class Store: Sendable {
     let state: Guarded<LiveState>
     /// Held by what writes to the environment or replaces it, one at a time.
     let maintenance = Guarded(())
-    /// See ``onApplied(_:)``.
-    let appliedHook = Guarded<(@Sendable (UInt64) -> Void)?>(nil)
+    /// See ``onApplied(_:)``. The closure is an array's element: one that is itself what a lock guards is wrapped anew at each look at it,
+    /// so that calls of it go ever deeper.
+    let appliedHooks = Guarded<[@Sendable (UInt64) -> Void]>([])
 
     private init(directory: StateDirectory, options: StoreOptions, backend: Backend) throws {
         self.directory = directory
