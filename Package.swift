@@ -197,7 +197,9 @@ let package = Package(
                 .product(name: "NIOPosix", package: nio),
             ]
         ),
-        tests("KeyValueTests", ["KeyValue", "Checksum", "LMDB"]),
+        // What the state must hold, said plainly: for tests.
+        .target(name: "KeyValueModel", dependencies: ["KeyValue"], path: "Tests/KeyValueModel", swiftSettings: house),
+        tests("KeyValueTests", ["KeyValue", "KeyValueModel", "Checksum", "LMDB"]),
         tests(
             "HTTPAPITests",
             [
@@ -232,7 +234,8 @@ let package = Package(
         .target(
             name: "PowerCut",
             dependencies: [
-                "Checksum", "KeyValue", "KeyValueService", "LMDB", "Raft", "RaftDriver", "RaftNode", "RaftStorage",
+                "Checksum", "KeyValue", "KeyValueModel", "KeyValueService", "LMDB", "Raft", "RaftDriver", "RaftNode",
+                "RaftStorage",
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: nio),
                 .product(name: "NIOPosix", package: nio),

@@ -1,3 +1,4 @@
+import KeyValueModel
 import LMDB
 import Testing
 

@@ -1,5 +1,6 @@
 import Dispatch
 import Glibc
+import KeyValueModel
 import Synchronization
 import Testing
 

@@ -1,4 +1,5 @@
 import KeyValue
+import KeyValueModel
 import Testing
 
 /// A store with the log that a node would keep beside it, and a model that keeps every event there ever was.

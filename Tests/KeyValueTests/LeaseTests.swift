@@ -1,3 +1,4 @@
+import KeyValueModel
 import Testing
 
 @testable import KeyValue

@@ -1,4 +1,5 @@
 import KeyValue
+import KeyValueModel
 
 extension Command {
     /// A random command of any kind, over few keys, leases and locks, so that commands meet.

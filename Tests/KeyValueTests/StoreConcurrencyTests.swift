@@ -1,4 +1,5 @@
 import Dispatch
+import KeyValueModel
 import Synchronization
 import Testing
 

@@ -1,12 +1,6 @@
 import KeyValue
+import KeyValueModel
 import Testing
-
-/// A command with what goes with it.
-struct Request {
-    var command: Command
-    var options = CommandOptions.none
-    var timestamp: UInt64 = 0
-}
 
 /// A store with the log that a node would keep beside it, and the model that says what it must hold.
 final class StoreFixture {

@@ -1,11 +1,11 @@
-import KeyValue
+package import KeyValue
 
 extension ReferenceModel {
     private struct Refusal: Error {
         var outcome: Outcome
     }
 
-    mutating func apply(_ request: Request) -> Outcome {
+    package mutating func apply(_ request: Request) -> Outcome {
         if let reason = request.command.validate() { return .invalid(reason) }
         now = max(now, request.timestamp)
         hasRevision = false
@@ -56,7 +56,7 @@ extension ReferenceModel {
         return revision
     }
 
-    private func status(_ name: [UInt8]) -> LockStatus? {
+    package func status(_ name: [UInt8]) -> LockStatus? {
         guard let lock = locks[name], let holder = lock.tickets.first else { return nil }
         return LockStatus(
             name: name,
@@ -67,7 +67,7 @@ extension ReferenceModel {
         )
     }
 
-    func status(_ id: UInt64) -> LeaseStatus? {
+    package func status(_ id: UInt64) -> LeaseStatus? {
         guard let lease = leases[id] else { return nil }
         return LeaseStatus(
             id: id,
