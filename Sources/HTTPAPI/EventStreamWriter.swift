@@ -2,6 +2,35 @@ import KeyValue
 import KeyValueService
 import NIOCore
 
+/// A place in a stream of changes, as a client names it that was cut off.
+///
+/// `R` is the place behind all events of revision R; `R.i` that behind the first i of them which the filter lets through, where more
+/// follow. All nodes tell the events of a revision in the order of their keys, so for one filter that is the same place everywhere.
+struct EventID: Hashable, Sendable {
+    /// The last revision of which everything was seen.
+    var after: UInt64
+    /// How many events of the revision behind it were seen.
+    var seen = 0
+
+    init(after: UInt64, seen: Int = 0) {
+        self.after = after
+        self.seen = seen
+    }
+
+    /// nil for what ``EventStreamWriter`` never writes.
+    init?(_ text: String) {
+        let parts = text.utf8.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false)
+        let areDigits = parts.allSatisfy { $0.allSatisfy { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) } }
+        guard areDigits, parts.count <= 2, let revision = UInt64(Substring(parts[0])) else { return nil }
+        guard parts.count == 2 else {
+            self.init(after: revision)
+            return
+        }
+        guard revision > 0, let seen = Int(Substring(parts[1])), seen > 0 else { return nil }
+        self.init(after: revision - 1, seen: seen)
+    }
+}
+
 /// Writes Server-Sent Events (HTML Living Standard §9.2), and cuts them into chunks where the connection goes on behind them.
 struct EventStreamWriter {
     let isChunked: Bool
@@ -9,10 +38,16 @@ struct EventStreamWriter {
 
     init(isChunked: Bool) { self.isChunked = isChunked }
 
-    private mutating func frame(id: UInt64?, event: StaticString, data: ByteBuffer) {
+    private mutating func frame(id: EventID?, event: StaticString, data: ByteBuffer) {
         if let id {
             buffer.writeStaticString("id: ")
-            buffer.writeDecimal(id)
+            if id.seen == 0 {
+                buffer.writeDecimal(id.after)
+            } else {
+                buffer.writeDecimal(id.after + 1)
+                buffer.writeStaticString(".")
+                buffer.writeDecimal(UInt64(id.seen))
+            }
             buffer.writeStaticString("\n")
         }
         buffer.writeStaticString("event: ")
@@ -23,26 +58,40 @@ struct EventStreamWriter {
         buffer.writeStaticString("\n\n")
     }
 
-    mutating func append(_ event: Event, of space: EventFilter.Space) {
+    /// Writes what a watch handed over, whole revisions, without what was seen at `start`, where the stream began.
+    mutating func append(_ events: [Event], of space: EventFilter.Space, behind start: EventID) {
+        var ordinal = 0
+        for (index, event) in events.enumerated() {
+            let isFirst = index == 0 || events[index - 1].revision != event.revision
+            let isLast = index + 1 == events.count || events[index + 1].revision != event.revision
+            ordinal = isFirst ? 1 : ordinal + 1
+            let before = event.revision - 1
+            if before == start.after, ordinal <= start.seen { continue }
+            let id = isLast ? EventID(after: event.revision) : EventID(after: before, seen: ordinal)
+            append(event, id: id, of: space)
+        }
+    }
+
+    private mutating func append(_ event: Event, id: EventID, of space: EventFilter.Space) {
         var json = JSONWriter(capacity: 192 + event.item.value.count + (event.previous?.value.count ?? 0))
         switch space {
         case .keys: json.change(event)
         case .locks: json.lockChange(event)
         }
-        frame(id: event.revision, event: event.kind.text, data: json.buffer)
+        frame(id: id, event: event.kind.text, data: json.buffer)
     }
 
-    /// Everything up to `revision` was sent.
-    mutating func appendProgress(_ revision: UInt64) {
+    /// Everything up to `place` was sent.
+    mutating func appendProgress(_ place: EventID) {
         var json = JSONWriter(capacity: 64)
         json.beginObject()
-        json.member("revision", revision)
+        json.member("revision", place.after)
         json.endObject()
-        frame(id: revision, event: "progress", data: json.buffer)
+        frame(id: place, event: "progress", data: json.buffer)
     }
 
     /// The last one. `resume` is where another watch can go on.
-    mutating func appendEnd(_ problem: Problem, name: StaticString, resume: UInt64?) {
+    mutating func appendEnd(_ problem: Problem, name: StaticString, resume: EventID?) {
         frame(id: resume, event: name, data: problem.document(leader: nil))
     }
 

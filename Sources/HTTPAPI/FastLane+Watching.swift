@@ -8,7 +8,9 @@ final class WatchStream {
     var watch: Watch?
     var poll: LongPoll?
     var writer: EventStreamWriter
-    /// What the client was told last that it has everything up to.
+    /// Where it began.
+    var start = EventID(after: 0)
+    /// The revision up to which the client was told last that it has everything.
     var told: UInt64 = 0
     var isPumping = false
     /// Since when the client takes nothing.
@@ -18,6 +20,9 @@ final class WatchStream {
         self.request = request
         writer = EventStreamWriter(isChunked: isChunked)
     }
+
+    /// Where a client that has everything up to `revision`, and no less than at the beginning, goes on.
+    func place(_ revision: UInt64) -> EventID { revision == start.after ? start : EventID(after: revision) }
 
     func cancel() {
         watch?.cancel()
@@ -74,8 +79,9 @@ extension FastLane {
             promise: nil
         )
         // Where it begins, so that a client that is cut off before the first event can go on there.
+        stream.start = EventID(after: start, seen: stream.request.options.seen)
         stream.told = start
-        stream.writer.appendProgress(start)
+        stream.writer.appendProgress(stream.start)
         wire.writeAndFlush(NIOAny(stream.writer.take()), promise: nil)
         scheduleWatchdog(in: Self.heartbeat)
         pump()
@@ -96,7 +102,7 @@ extension FastLane {
                 if let end = batch.end { endStream(stream, end) }
                 return
             }
-            for event in batch.events { stream.writer.append(event, of: stream.request.filter.space) }
+            stream.writer.append(batch.events, of: stream.request.filter.space, behind: stream.start)
             stream.told = batch.events[batch.events.count - 1].revision
             wire.writeAndFlush(NIOAny(stream.writer.take()), promise: nil)
             guard case .watching = phase else { return }
@@ -110,11 +116,11 @@ extension FastLane {
         switch end {
         case .compacted: finishStream(stream, problem, name: "compacted", resume: nil)
         case .tooSlow(let revision), .failed(_, let revision):
-            finishStream(stream, problem.with { $0.revision = revision }, name: "end", resume: revision)
+            finishStream(stream, problem.with { $0.revision = revision }, name: "end", resume: stream.place(revision))
         }
     }
 
-    private func finishStream(_ stream: WatchStream, _ problem: Problem, name: StaticString, resume: UInt64?) {
+    private func finishStream(_ stream: WatchStream, _ problem: Problem, name: StaticString, resume: EventID?) {
         stream.cancel()
         stream.writer.appendEnd(problem, name: name, resume: resume)
         wire?.write(NIOAny(stream.writer.take()), promise: nil)
@@ -132,7 +138,7 @@ extension FastLane {
             let progress = watch.progress
             if progress > stream.told {
                 stream.told = progress
-                stream.writer.appendProgress(progress)
+                stream.writer.appendProgress(stream.place(progress))
             } else {
                 stream.writer.appendHeartbeat()
             }

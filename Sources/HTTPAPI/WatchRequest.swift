@@ -9,6 +9,8 @@ struct WatchOptions: Equatable, Sendable {
 
     /// Changes behind this revision; nil for those from now on.
     var since: UInt64?
+    /// How many events of the revision behind ``since`` a client has that was cut off between two of them.
+    var seen = 0
     var withPrevious = false
     /// Answer once, with what is there after the first change or after this time; nil streams.
     var waitMilliseconds: Int?
@@ -32,10 +34,13 @@ struct WatchOptions: Equatable, Sendable {
         withPrevious = try query["prev"]?.flag() ?? false
         // A client that was cut off sends its first target again, and this in addition.
         if watches, let text = fields.lastEventID {
-            guard let revision = UInt64(text) else {
-                throw .invalidParameter("Last-Event-ID", "'\(text)' is no revision.")
+            guard let place = EventID(text) else {
+                throw .invalidParameter(
+                    "Last-Event-ID",
+                    "'\(text)' is no event's id: send back the last that came."
+                )
             }
-            since = revision
+            (since, seen) = (place.after, place.seen)
         }
     }
 }

@@ -5,8 +5,8 @@ internal import NIOCore
 struct EventFrame: Hashable {
     /// `message` when the node named none.
     var name = "message"
-    /// The revision that a resume goes on behind.
-    var id: UInt64?
+    /// What a resume sends back.
+    var id: String?
     var data = ""
 
     /// The change that it tells of; nil for one that tells of none.
@@ -17,7 +17,7 @@ struct EventFrame: Hashable {
         }
         do {
             let document = try JSONDecoder().decode(EventDocument.self, from: Data(data.utf8))
-            guard let key = document.keyBytes, let revision = id ?? document.modRevision else { throw malformed }
+            guard let key = document.keyBytes, let revision = document.modRevision else { throw malformed }
             return KontikiClient.WatchEvent(
                 kind: kind,
                 revision: revision,
@@ -31,6 +31,15 @@ struct EventFrame: Hashable {
         } catch {
             throw malformed
         }
+    }
+
+    /// The revision up to which everything was sent; nil when it says nothing of that.
+    func progress() throws(ClientError) -> UInt64? {
+        guard name == "progress" else { return nil }
+        guard let document = try? JSONDecoder().decode(ProgressDocument.self, from: Data(data.utf8)) else {
+            throw malformed
+        }
+        return document.revision
     }
 
     private var malformed: ClientError {
@@ -47,6 +56,10 @@ struct EventFrame: Hashable {
             problem?.detail ?? "the node ended the watch (\(name)): \(data.prefix(200))"
         )
     }
+}
+
+private struct ProgressDocument: Decodable {
+    var revision: UInt64
 }
 
 /// An event's data: an item, or for a lock its state.
@@ -127,7 +140,7 @@ struct EventStreamParser {
         let text = String(decoding: value, as: UTF8.self)
         switch String(decoding: line[..<colon], as: UTF8.self) {
         case "event": frame.name = text
-        case "id": frame.id = UInt64(text)
+        case "id": frame.id = text
         case "data":
             frame.data += hasData ? "\n" + text : text
             hasData = true

@@ -45,20 +45,20 @@ extension KontikiClient {
         _ body: (WatchEvent) async throws -> Bool
     ) async throws {
         var position = preferredPosition
-        var place = WatchPlace(resume: since)
+        // The id of the last event that came. It is exact, also between two events of one revision, and the same at all nodes.
+        var last: String?
         var attempt = 0
         while true {
             do {
                 var isOver = false
-                place.begin()
-                try await watchOnce(target, place.resume, withPrevious, at: endpoints[position]) { frame in
+                try await watchOnce(target, since, withPrevious, last, at: endpoints[position]) { frame in
                     attempt = 0
                     if let event = try frame.event() {
-                        if place.isNew(event) { isOver = try await !body(event) }
-                    } else if let id = frame.id {
-                        place.passed(id)
-                        await progress(id)
+                        isOver = try await !body(event)
+                    } else if let revision = try frame.progress() {
+                        await progress(revision)
                     }
+                    last = frame.id ?? last
                     return !isOver
                 }
                 if isOver { return }
@@ -77,6 +77,7 @@ extension KontikiClient {
         _ target: WatchTarget,
         _ since: UInt64?,
         _ withPrevious: Bool,
+        _ lastEventID: String?,
         at endpoint: Endpoint,
         _ body: (EventFrame) async throws -> Bool
     ) async throws {
@@ -86,6 +87,7 @@ extension KontikiClient {
         if withPrevious { url += "&prev=true" }
         var message = HTTPClientRequest(url: url)
         message.headers.add(name: "Accept", value: "text/event-stream")
+        if let lastEventID { message.headers.add(name: "Last-Event-ID", value: lastEventID) }
         let request = Request(method: .GET, target: path)
         do {
             let response = try await streams.execute(message, deadline: .distantFuture)
@@ -131,36 +133,4 @@ extension KontikiClient {
         case .lock(let name): "/locks/" + PercentEncoding.query(name.utf8)
         }
     }
-}
-
-/// How far a watch has come, so that it can go on at another node.
-private struct WatchPlace {
-    /// Everything up to here was seen.
-    private(set) var resume: UInt64?
-    /// The newest revision of which something was seen, and how many of its events were. A connection may end between two of them.
-    private var current: (revision: UInt64, seen: Int)?
-    /// How many events of ``current`` this connection has brought.
-    private var brought = 0
-
-    init(resume: UInt64?) { self.resume = resume }
-
-    mutating func begin() { brought = 0 }
-
-    /// Whether an event was not seen before, on another connection.
-    mutating func isNew(_ event: KontikiClient.WatchEvent) -> Bool {
-        guard let (revision, seen) = current, event.revision <= revision else {
-            if let current { resume = max(resume ?? 0, current.revision) }
-            current = (event.revision, 1)
-            brought = 1
-            return true
-        }
-        guard event.revision == revision else { return false }
-        brought += 1
-        guard brought > seen else { return false }
-        current = (revision, brought)
-        return true
-    }
-
-    /// Everything up to `revision` was sent.
-    mutating func passed(_ revision: UInt64) { resume = max(resume ?? 0, revision) }
 }

@@ -66,6 +66,109 @@ struct WatchTests {
         }
     }
 
+    /// What a watch of `target` brings behind the first event, which tells where it begins.
+    private func events(
+        _ port: Int,
+        _ target: String,
+        behind id: String? = nil,
+        count: Int
+    ) async throws -> (begin: RawConnection.StreamEvent, events: [RawConnection.StreamEvent]) {
+        let watcher = try await RawConnection(port: port)
+        try await watcher.send(get(target, id.map { "Last-Event-ID: \($0)\r\n" } ?? ""))
+        _ = try await watcher.streamHead()
+        let begin = try #require(try await watcher.event())
+        var events: [RawConnection.StreamEvent] = []
+        while events.count < count { events.append(try #require(try await watcher.event())) }
+        try await watcher.close()
+        return (begin, events)
+    }
+
+    private static func puts(_ keys: [String], _ value: String) -> String {
+        let puts = keys.map { #"{"put":{"key":"\#($0)","value":"\#(value)"}}"# }
+        return #"{"success":[\#(puts.joined(separator: ","))]}"#
+    }
+
+    @Test("A watch that broke between two events of one revision goes on exactly there", arguments: ["", "&prev"])
+    func resumeInsideRevision(options: String) async throws {
+        try await withServer { _, port in
+            let connection = try await RawConnection(port: port)
+            _ = try await connection.call("PUT", "/kv/a/2", "zero")
+            let live = try await RawConnection(port: port)
+            try await live.send(get("/kv?prefix=a/&watch&since=0" + options))
+            _ = try await live.streamHead()
+            #expect(try await live.event()?.id == "0")
+            let first = try #require(try await live.event())
+            // Not in the order of the keys, and with one that nobody asked for.
+            let body = Self.puts(["a/3", "b", "a/1", "a/2"], "one")
+            #expect(try await connection.call("POST", "/txn", body).status == 200)
+            _ = try await connection.call("DELETE", "/kv?prefix=a/")
+            _ = try await connection.call("PUT", "/kv/a/4", "four")
+            var seen = [first]
+            while seen.count < 8 { seen.append(try #require(try await live.event())) }
+            #expect(seen.map(\.id) == ["1", "2.1", "2.2", "2", "3.1", "3.2", "3", "4"])
+            #expect(seen.map(\.name) == ["put", "put", "put", "put", "delete", "delete", "delete", "put"])
+            for (number, event) in seen.dropFirst().enumerated() {
+                #expect(event.data.contains(#""key":"a/\#(number % 3 + 1)""#) || number == 6, "\(event.data)")
+                #expect(event.data.contains(#""mod_revision":\#(number / 3 + 2)"#), "\(event.data)")
+            }
+            #expect(seen[2].data.contains("previous") == !options.isEmpty)
+            for (number, event) in seen.enumerated() {
+                let id = try #require(event.id)
+                let target = "/kv?prefix=a/&watch&since=0" + options
+                let (begin, rest) = try await events(port, target, behind: id, count: seen.count - 1 - number)
+                #expect(rest == Array(seen[(number + 1)...]), "behind \(id)")
+                // A client that is cut off at once does not go back.
+                #expect(begin.name == "progress")
+                #expect(begin.id == id)
+            }
+            for connection in [connection, live] { try await connection.close() }
+        }
+    }
+
+    @Test("The places inside a revision count what the watch shows of it")
+    func placesOfFilter() async throws {
+        try await withServer { _, port in
+            let connection = try await RawConnection(port: port)
+            let body = Self.puts(["a", "b/1", "b/2", "c"], "one")
+            _ = try await connection.call("POST", "/txn", body)
+            _ = try await connection.call("PUT", "/kv/b/2", "two")
+            let key = try await events(port, "/kv/b%2F1?watch&since=0", count: 1)
+            #expect(key.events.map(\.id) == ["1"])
+            let prefix = try await events(port, "/kv?prefix=b/&watch&since=0", count: 3)
+            #expect(prefix.events.map(\.id) == ["1.1", "1", "2"])
+            let all = try await events(port, "/kv?prefix=&watch&since=0", count: 5)
+            #expect(all.events.map(\.id) == ["1.1", "1.2", "1.3", "1", "2"])
+            let resumed = try await events(port, "/kv?prefix=b/&watch", behind: "1.1", count: 2)
+            #expect(resumed.events == Array(prefix.events[1...]))
+            #expect(resumed.begin.data == #"{"revision":0}"#)
+            // Of another target: there is no more of that revision than was counted.
+            #expect(try await events(port, "/kv?prefix=b/&watch", behind: "1.3", count: 1).events.map(\.id) == ["2"])
+            for id in ["", "x", "1.", ".1", "1.0", "0.1", "1.1.1", "+1", "1.+1", "-1", "1.99999999999999999999"] {
+                let answer = try await connection.request(get("/kv?prefix=b/&watch", "Last-Event-ID: \(id)\r\n"))
+                #expect(answer.status == 400, "'\(id)'")
+            }
+            try await connection.close()
+        }
+    }
+
+    @Test("A watch that ends before it could go on inside a revision names the same place again")
+    func endInsideRevision() async throws {
+        let fixture = try await NodeFixture()
+        let watcher = try await fixture.serving { port in
+            let watcher = try await RawConnection(port: port)
+            // Of what is to come: this node may be behind the one that the client was at.
+            try await watcher.send(get("/kv?prefix=&watch", "Last-Event-ID: 7.2\r\n"))
+            _ = try await watcher.streamHead()
+            #expect(try await watcher.event()?.id == "7.2")
+            return watcher
+        }
+        let end = try #require(try await watcher.event())
+        #expect(end.name == "end")
+        #expect(end.id == "7.2")
+        try await watcher.close()
+        try await fixture.stop()
+    }
+
     @Test("A long poll answers with the key at the first change, or 304")
     func longPoll() async throws {
         try await withServer { _, port in

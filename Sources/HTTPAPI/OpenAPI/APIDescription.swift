@@ -34,11 +34,11 @@ enum APIDescription {
             detail:
                 "The raw value, with its Content-Type. With Accept: application/json an envelope with the metadata.",
             parameters: KeyRequest.readParameters,
-            fields: ["If-Match", "If-None-Match"],
+            fields: ["If-Match", "If-None-Match", "Last-Event-ID"],
             successes: [
                 .init(
                     status: 200,
-                    description: "The value.",
+                    description: "The value; with watch its changes, as Server-Sent Events.",
                     content: [("*/*", nil), ("application/json", nil), ("text/event-stream", nil)],
                     fields: itemFields
                 ),
@@ -119,9 +119,18 @@ enum APIDescription {
             parameters: [
                 "prefix", "delimiter", "limit", "cursor", "keys_only", "count", "reverse", "rev", "consistency",
                 "timeout",
-                "redirect",
+                "redirect", "watch", "since", "prev",
             ],
-            successes: [.json(200, "A page.", "Page", fields: ["Kontiki-Revision", "Link"]), moved],
+            fields: ["Last-Event-ID"],
+            successes: [
+                .init(
+                    status: 200,
+                    description: "A page; with watch the changes of the keys, as Server-Sent Events.",
+                    content: [("application/json", "Page"), ("text/event-stream", nil)],
+                    fields: ["Kontiki-Revision", "Link"]
+                ),
+                moved,
+            ],
             problems: [410]
         ),
         OperationDescription(

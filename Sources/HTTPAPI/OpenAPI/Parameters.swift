@@ -123,7 +123,7 @@ struct ParameterDescription: Sendable {
         .init(
             name: "since",
             schema: revision,
-            description: "Watch and wait: only changes behind this revision. Last-Event-ID says the same.",
+            description: "Watch and wait: only changes behind this revision. Last-Event-ID goes before it.",
             example: 42
         ),
         flag("prev", "Watch: say what was there before each change."),
@@ -202,8 +202,10 @@ struct FieldDescription: Sendable {
         ),
         .init(
             name: "Last-Event-ID",
-            schema: ["type": "string", "pattern": "^[0-9]+$"],
-            description: "The revision behind which a watch goes on.",
+            schema: ["type": "string", "pattern": "^[0-9]+(\\.[0-9]+)?$"],
+            description:
+                "The id of the last event that came: a watch of the same target goes on behind it, without a gap and without a duplicate. "
+                + "42 is behind all events of revision 42, 42.3 behind the third one that the watch shows of it.",
             example: "42"
         ),
     ]
