@@ -1,5 +1,7 @@
+import Foundation
 import KeyValue
 import NIOCore
+import NIOPosix
 import RaftNode
 import Synchronization
 import Testing
@@ -17,13 +19,20 @@ final class WatchReader: Sendable {
 
     private let state = Mutex(State())
 
-    init(
+    convenience init(
         _ service: KeyValueNode,
         _ filter: EventFilter = EventFilter(),
         after revision: UInt64? = nil,
         on loop: any EventLoop
     ) throws {
-        let watch = try service.watch(filter, after: revision, eventLoop: loop) { [weak self] in self?.read() }
+        try self.init(on: loop) { try service.watch(filter, after: revision, eventLoop: $0, onReady: $1) }
+    }
+
+    init(
+        on loop: any EventLoop,
+        _ begin: (any EventLoop, @escaping @Sendable () -> Void) throws -> Watch
+    ) throws {
+        let watch = try begin(loop) { [weak self] in self?.read() }
         state.withLock { $0.watch = watch }
         loop.execute { self.read() }
     }
@@ -43,6 +52,16 @@ final class WatchReader: Sendable {
             state.end = state.end ?? batch.end
         }
     }
+}
+
+/// Says when something has come.
+private final class Notice: ChannelInboundHandler {
+    typealias InboundIn = ByteBuffer
+    private let body: () -> Void
+
+    init(_ body: @escaping () -> Void) { self.body = body }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) { body() }
 }
 
 @Suite("Watches", .timeLimit(.minutes(5)))
@@ -230,6 +249,90 @@ struct WatchTests {
             let last = first.store.mark.revision
             try await eventually { reader.revisions.last == last || reader.end != nil }
             if reader.end == nil { #expect(reader.keys == (0...20).map { "k/\($0)" }) }
+        }
+    }
+
+    @Test("Nothing is told from a state that is known to be wrong: a watch ends where it is, and none begins")
+    func quarantine() async throws {
+        try await ServiceCluster.with { cluster, first in
+            let isWrong = Atomic(false)
+            let hub = WatchHub(space: .keys, store: first.store, options: WatchHub.Options()) {
+                isWrong.load(ordering: .relaxed) ? ServiceError(.quarantined) : nil
+            }
+            let all = EventFilter()
+            let good = try await first.put("k/1")
+            let live = try WatchReader(on: first.loop) { try hub.watch(all, after: 0, eventLoop: $0, onReady: $1) }
+            try await eventually { live.watch?.state.withLock { $0.isLive } == true && live.revisions.last == good }
+            // This one has more to read than it takes.
+            for number in 0..<200 { try await first.put("k/\(number)") }
+            hub.wake()
+            try await eventually { live.revisions.last == first.store.mark.revision }
+            let behind = try hub.watch(all, after: good, eventLoop: first.loop) {}
+            try await eventually { behind.state.withLock { !$0.events.isEmpty && !$0.isQueued } }
+            let last = first.store.mark.revision
+            isWrong.store(true, ordering: .relaxed)
+            try await first.put("k/wrong")
+            hub.wake()
+            try await eventually { live.end != nil }
+            #expect(live.end == .failed(ServiceError(.quarantined), resumeAfter: last))
+            #expect(live.revisions.last == last)
+            var taken: [UInt64] = []
+            var end: Watch.End?
+            try await eventually {
+                let batch = behind.take()
+                taken += batch.events.map(\.revision)
+                end = batch.end
+                return end != nil
+            }
+            let resume = good + UInt64(taken.count)
+            #expect(end == .failed(ServiceError(.quarantined), resumeAfter: resume))
+            #expect(taken == Array(good + 1..<resume + 1))
+            #expect(resume < last)
+            #expect(throws: Watch.End.failed(ServiceError(.quarantined), resumeAfter: resume)) {
+                _ = try hub.watch(all, after: resume, eventLoop: first.loop) {}
+            }
+            #expect(hub.count == 0)
+            // The node itself, when it wakes up in quarantine.
+            try await first.stop()
+            try Data("wrong".utf8).write(to: URL(fileURLWithPath: cluster.root + "/node1/quarantine"))
+            let again = try await cluster.start("node1", .mustExist)
+            let refused = #expect(throws: Watch.End.self) {
+                _ = try again.service.watch(all, after: resume, eventLoop: again.loop) {}
+            }
+            guard case .failed(let error, resume)? = refused else { throw NotReached() }
+            #expect(error.code == .quarantined)
+        }
+    }
+
+    @Test("Between many watches that are told, their event loop serves other connections")
+    func turns() async throws {
+        try await ServiceCluster.with { _, first in
+            let pipe = Pipe()
+            let count = 100
+            let told = Atomic(0)
+            let toldBefore = Atomic(-1)
+            let channel = try await NIOPipeBootstrap(group: first.loop)
+                .channelInitializer { channel in
+                    channel.eventLoop.makeCompletedFuture {
+                        try channel.pipeline.syncOperations.addHandler(
+                            Notice { toldBefore.store(told.load(ordering: .relaxed), ordering: .relaxed) }
+                        )
+                    }
+                }
+                .takingOwnershipOfDescriptor(input: dup(pipe.fileHandleForReading.fileDescriptor)).get()
+            let watches = try (0..<count).map { _ in
+                try first.service.watch(prefix("k"), eventLoop: first.loop) {
+                    if told.add(1, ordering: .relaxed).newValue == 1 { pipe.fileHandleForWriting.write(Data([1])) }
+                    usleep(1_000)
+                }
+            }
+            try await eventually { watches.allSatisfy { $0.state.withLock { $0.isLive } } }
+            try await first.put("k")
+            try await eventually { told.load(ordering: .relaxed) == count }
+            try await eventually { toldBefore.load(ordering: .relaxed) >= 0 }
+            #expect(toldBefore.load(ordering: .relaxed) < count)
+            for watch in watches { watch.cancel() }
+            try await channel.close()
         }
     }
 

@@ -31,18 +31,22 @@ extension Store {
     ///     throws ``HistoryError/future(revision:)``.
     ///   - maximumEvents: below 1 counts as 1.
     ///   - maximumBytes: of keys and values, previous ones included; the events of at least one revision are answered.
+    ///   - wantsPrevious: says of a key whether ``Event/previous`` is wanted, in place of the filter; asked once for each event, in
+    ///     their order, before the next one is read.
     public func events(
         after revision: UInt64,
         _ filter: EventFilter = EventFilter(),
         maximumEvents: Int = 1000,
-        maximumBytes: Int = 1 << 20
+        maximumBytes: Int = 1 << 20,
+        wantsPrevious: ((_ key: ArraySlice<UInt8>) -> Bool)? = nil
     ) throws -> EventPage {
         let view = try state.withLock { try $0.makePastView() }
         try view.check(revision)
         var builder = EventPageBuilder(
             filter: StoredFilter(filter),
             maximumEvents: max(1, maximumEvents),
-            maximumBytes: maximumBytes
+            maximumBytes: maximumBytes,
+            wantsPrevious: wantsPrevious ?? { _ in filter.withPrevious }
         )
         return try view.page(after: revision, &builder)
     }
@@ -63,7 +67,6 @@ extension Store {
 struct StoredFilter {
     private let key: [UInt8]
     private let isPrefix: Bool
-    let withPrevious: Bool
 
     init(_ filter: EventFilter) {
         let space: Space = filter.space == .keys ? .keys : .locks
@@ -71,7 +74,6 @@ struct StoredFilter {
         case .key(let key): (self.key, isPrefix) = (space.raw(key), false)
         case .prefix(let prefix): (key, isPrefix) = (space.raw(prefix), true)
         }
-        withPrevious = filter.withPrevious
     }
 
     func matches(_ key: UnsafeRawBufferPointer) -> Bool {
@@ -87,16 +89,23 @@ struct EventPageBuilder {
     let filter: StoredFilter
     let maximumEvents: Int
     let maximumBytes: Int
+    let wantsPrevious: (ArraySlice<UInt8>) -> Bool
     private(set) var events: [Event] = []
     private var bytes = 0
     private var visits = 0
     /// The last revision that is in the page as a whole, when the page is full.
     private(set) var through: UInt64?
 
-    init(filter: StoredFilter, maximumEvents: Int, maximumBytes: Int) {
+    init(
+        filter: StoredFilter,
+        maximumEvents: Int,
+        maximumBytes: Int,
+        wantsPrevious: @escaping (ArraySlice<UInt8>) -> Bool
+    ) {
         self.filter = filter
         self.maximumEvents = maximumEvents
         self.maximumBytes = maximumBytes
+        self.wantsPrevious = wantsPrevious
     }
 
     var isFull: Bool { through != nil }
@@ -161,18 +170,15 @@ extension PastView {
             }
             try change.entry.withKey { key in
                 guard builder.filter.matches(key) else { return }
-                var previous: Item?
-                if builder.filter.withPrevious {
-                    previous = try self.previous(of: change, key, log, level).item(key: key, now.backend)
-                }
-                builder.append(
-                    Event(
-                        revision: change.revision,
-                        kind: change.kind,
-                        item: change.kind == .put ? change.entry.item() : .deleted(key, in: change.revision),
-                        previous: previous
-                    )
+                var event = Event(
+                    revision: change.revision,
+                    kind: change.kind,
+                    item: change.kind == .put ? change.entry.item() : .deleted(key, in: change.revision)
                 )
+                if builder.wantsPrevious(event.item.key) {
+                    event.previous = try previous(of: change, key, log, level).item(key: key, now.backend)
+                }
+                builder.append(event)
             }
         }
     }
@@ -215,7 +221,7 @@ extension PastView {
                 guard builder.admits(change.revision) else { return through }
                 last = change.revision
             }
-            builder.append(try event(change, following[index].map { changes[$0].revision }, builder.filter))
+            builder.append(try event(change, following[index].map { changes[$0].revision }, builder.wantsPrevious))
         }
         builder.endIfTired(through: through)
         return through
@@ -256,7 +262,11 @@ extension PastView {
     }
 
     /// - Parameter next: the revision of the key's next change, where it is known.
-    private func event(_ change: StoredChange, _ next: UInt64?, _ filter: StoredFilter) throws -> Event {
+    private func event(
+        _ change: StoredChange,
+        _ next: UInt64?,
+        _ wantsPrevious: (ArraySlice<UInt8>) -> Bool
+    ) throws -> Event {
         try change.key.withUnsafeBytes { key in
             var event = Event(
                 revision: change.revision,
@@ -270,7 +280,7 @@ extension PastView {
                 }
                 event.item = item
             }
-            if filter.withPrevious {
+            if wantsPrevious(event.item.key) {
                 event.previous = try before(key, change.revision).item(key: key, now.backend)
             }
             return event

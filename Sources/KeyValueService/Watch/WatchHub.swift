@@ -44,6 +44,8 @@ final class WatchHub: Sendable {
     /// Why nothing must be told from the state now; nil as a rule.
     private let obstacle: @Sendable () -> ServiceError?
     private let state = Mutex(State())
+    /// Of each event loop the one that tells its watches; each keeps its loop.
+    private let announcers = Mutex<[ObjectIdentifier: WatchAnnouncer]>([:])
     private let pump = Atomic(Pump.idle)
     private let liveCount = Atomic(0)
     private let handedOut = Atomic<UInt64>(0)
@@ -135,12 +137,15 @@ final class WatchHub: Sendable {
         announce(told)
     }
 
-    /// One wake-up for each event loop.
     private func announce(_ watches: [Watch]) {
         guard !watches.isEmpty else { return }
-        let groups = Dictionary(grouping: watches) { ObjectIdentifier($0.eventLoop) }
-        for group in groups.values {
-            group[0].eventLoop.execute { for watch in group { watch.announce() } }
+        for group in Dictionary(grouping: watches, by: { ObjectIdentifier($0.eventLoop) }).values {
+            let loop = group[0].eventLoop
+            announcers.withLock { announcers in
+                let announcer = announcers[ObjectIdentifier(loop)] ?? WatchAnnouncer(eventLoop: loop)
+                announcers[ObjectIdentifier(loop)] = announcer
+                return announcer
+            }.announce(group)
         }
     }
 
@@ -173,14 +178,20 @@ final class WatchHub: Sendable {
             endAll(error)
             return false
         }
-        let (from, hasLive, withPrevious) = state.withLock {
+        let (from, hasLive, hasWishes) = state.withLock {
             ($0.horizon, !$0.index.isEmpty, $0.index.wantingPrevious > 0)
         }
         guard hasLive, store.mark.revision > from else { return false }
         let page: EventPage
+        // Of which events it was read what was there before: it may cost a read of the disk for each.
+        var withPrevious: [Bool] = []
         do {
-            let filter = EventFilter(.prefix([]), space: space, withPrevious: withPrevious)
-            page = try store.events(after: from, filter, maximumEvents: 1_000, maximumBytes: 1 << 20)
+            let filter = EventFilter(.prefix([]), space: space)
+            page = try store.events(after: from, filter, maximumEvents: 1_000, maximumBytes: 1 << 20) { key in
+                let isWanted = hasWishes && self.state.withLock { $0.index.wantsPrevious(of: key) }
+                withPrevious.append(isWanted)
+                return isWanted
+            }
         } catch let error as HistoryError {
             sendLiveBack(error)
             return false
@@ -190,8 +201,11 @@ final class WatchHub: Sendable {
             return false
         }
         let isWhole = state.withLock { state -> Bool in
-            // While the page was read, one joined that wants what was there before: read again, with that.
-            guard withPrevious || state.index.wantingPrevious == 0 else { return false }
+            // While the page was read, one may have joined that wants what was there before: then it is read again, with that.
+            let isMissing = zip(page.events, withPrevious).contains { event, isRead in
+                !isRead && state.index.wantsPrevious(of: event.item.key)
+            }
+            if isMissing { return false }
             state.horizon = max(state.horizon, page.through)
             return true
         }
