@@ -55,14 +55,19 @@ final class LeaseExpirer: Sendable {
                 [weak self] task in
                 if let self { look() } else { task.cancel() }
             }
-            state.withLock { $0.task = task }
+            let isClosed = state.withLock { state in
+                if !state.isClosed { state.task = task }
+                return state.isClosed
+            }
+            if isClosed { task.cancel() }
         }
     }
 
     func close() {
         let task = state.withLock { state in
             state.isClosed = true
-            return state.task
+            // Given up once: its event loop may be gone when this goes.
+            return state.task.take()
         }
         task?.cancel()
     }

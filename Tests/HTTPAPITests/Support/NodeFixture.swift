@@ -37,13 +37,16 @@ final class NodeFixture: Sendable {
         name: String = "node1",
         _ beginning: NodeOptions.Beginning = .bootstrap,
         tickMilliseconds: Int = 5,
+        historyEvents: Int? = nil,
         _ adjust: (inout KeyValueNode.Options) -> Void = { _ in }
     ) async throws {
         let directory = NSTemporaryDirectory() + "kontiki-http-\(UInt64.random(in: .min ... .max))"
         try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
         self.directory = directory
         group = MultiThreadedEventLoopGroup(numberOfThreads: 3)
-        store = try Store.open(directory: directory + "/state")
+        var storeOptions = StoreOptions()
+        if let historyEvents { storeOptions.historyEvents = historyEvents }
+        store = try Store.open(directory: directory + "/state", options: storeOptions)
         var options = NodeOptions(
             directory: directory,
             name: name,
@@ -72,6 +75,7 @@ final class NodeFixture: Sendable {
     }
 
     func stop(nodeIsDown: Bool = false) async throws {
+        service.close()
         if !nodeIsDown { await node.shutdown() }
         try? store.close()
         try await group.shutdownGracefully()
@@ -121,10 +125,11 @@ final class NodeFixture: Sendable {
 func withServer(
     _ adjust: (inout HTTPServer.Options) -> Void = { _ in },
     fastLane: Bool = true,
+    historyEvents: Int? = nil,
     service: (inout KeyValueNode.Options) -> Void = { _ in },
     _ body: (NodeFixture, Int) async throws -> Void
 ) async throws {
-    let fixture = try await NodeFixture(name: "node1", .bootstrap, service)
+    let fixture = try await NodeFixture(name: "node1", .bootstrap, historyEvents: historyEvents, service)
     do {
         try await fixture.serving(adjust, fastLane: fastLane) { try await body(fixture, $0) }
     } catch {

@@ -60,6 +60,9 @@ actor RawConnection {
     /// Sends as long as the peer takes it.
     func sendAndForget(_ bytes: [UInt8]) { channel.writeAndFlush(ByteBuffer(bytes: bytes), promise: nil) }
 
+    /// Whether what comes is taken from the connection; as long as it is not, it stays with the peer, but for small buffers.
+    func reads(_ isReading: Bool) async throws { try await channel.setOption(.autoRead, value: isReading).get() }
+
     func closeOutput() async throws { try await channel.close(mode: .output) }
 
     func close() async throws { try? await channel.close() }
