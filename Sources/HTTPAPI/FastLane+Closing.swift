@@ -78,6 +78,11 @@ extension FastLane {
         switch phase {
         case .closed: break
         case .lingering: context.close(promise: nil)
+        case .idle where headSince != nil:
+            // The time that the request before it took does not count.
+            guard isTooSlow(min(idle, headSince.map { .now() - $0 } ?? idle)) else { return }
+            (keepsAlive, isHead) = (false, false)
+            answer(isQuiescing ? .shuttingDown : .requestTimeout)
         case .idle:
             if isQuiescing || idle >= options.idleTimeout {
                 beginLingering()

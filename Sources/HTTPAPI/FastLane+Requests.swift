@@ -5,6 +5,7 @@ extension FastLane {
     /// The first part of a request: decides its lane.
     func begin(_ head: HTTPRequestHead) {
         lastActivity = .now()
+        headSince = nil
         keepsAlive = head.isKeepAlive && head.version == .http1_1
         isHead = head.method == .HEAD
         if isQuiescing { return answer(.shuttingDown) }

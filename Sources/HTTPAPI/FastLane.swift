@@ -88,6 +88,10 @@ final class FastLane: ChannelDuplexHandler {
     /// The connection is beyond the bound: its first request is refused.
     var isSurplus = false
     var lastActivity = NIODeadline.now()
+    /// Since when the head of the next request is arriving in pieces.
+    var headSince: NIODeadline?
+    /// How much the codec has made of what arrived; counts round.
+    private(set) var inboundCount: UInt = 0
     /// When this lane is woken next.
     var watchdog: Watchdogs.Moment?
     var context: ChannelHandlerContext?
@@ -153,6 +157,7 @@ final class FastLane: ChannelDuplexHandler {
     }
 
     private func receive(_ inbound: Inbound) {
+        inboundCount &+= 1
         if case .watching(let stream) = phase {
             switch inbound {
             case .part: break

@@ -18,7 +18,9 @@ struct KontikiChannel: ServerChildChannel {
             if let loops {
                 let pipeline = channel.pipeline.syncOperations
                 let codec = try pipeline.handler(type: HTTP1ToHTTPServerCodec.self)
-                try pipeline.addHandler(FastLane(loop: loops[channel.eventLoop]), position: .before(codec))
+                let lane = FastLane(loop: loops[channel.eventLoop])
+                try pipeline.addHandler(lane, position: .before(codec))
+                try pipeline.addHandler(HeadArrival(lane: lane), position: .first)
             }
             return connection
         }

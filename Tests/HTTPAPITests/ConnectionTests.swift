@@ -176,6 +176,34 @@ struct ConnectionTests {
         }
     }
 
+    @Test("A head that stalls half-way gets a 408, also behind another request", arguments: ["", "/kv/a", "/livez"])
+    func slowHeads(_ first: String) async throws {
+        try await withServer({ $0.requestTimeout = .milliseconds(200) }) { _, port in
+            let slow = try await RawConnection(port: port)
+            if !first.isEmpty {
+                // The empty line belongs to no request.
+                let answer = try await slow.request("GET \(first) HTTP/1.1\r\nHost: x\r\n\r\n\r\n")
+                #expect(answer.status == (first == "/livez" ? 200 : 404))
+            }
+            await slow.sendAndForget(Array("GET /kv/a HTTP/1.1\r\nHo".utf8))
+            // Drop by drop is too slow as well.
+            let drops = Task {
+                while !Task.isCancelled {
+                    await slow.sendAndForget(Array("x".utf8))
+                    try await Task.sleep(for: .milliseconds(10))
+                }
+            }
+            defer { drops.cancel() }
+            let answer = try #require(try await slow.response())
+            #expect(answer.status == 408)
+            #expect(answer.fields["content-type"] == "application/problem+json")
+            #expect(answer.fields["connection"] == "close")
+            #expect(answer.text.contains(#""outcome":"not_executed""#))
+            #expect(try await slow.isAtEnd())
+            try await slow.close()
+        }
+    }
+
     @Test("A body without a length that does not end gets a 408, on both lanes", arguments: ["PUT /kv/a", "POST /txn"])
     func slowChunks(_ request: String) async throws {
         try await withServer({ $0.requestTimeout = .milliseconds(100) }) { fixture, port in
