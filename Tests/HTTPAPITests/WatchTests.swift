@@ -214,6 +214,72 @@ struct WatchTests {
         }
     }
 
+    /// What a listing says, key by key.
+    private func listing(_ connection: RawConnection, at revision: Int? = nil) async throws -> [String: String] {
+        let target = "/kv?prefix=s/" + (revision.map { "&rev=\($0)" } ?? "")
+        let answer = try await connection.request(get(target))
+        #expect(answer.status == 200, "\(answer.text)")
+        let items = try #require(try answer.json["items"] as? [[String: Any]])
+        return Dictionary(
+            uniqueKeysWithValues: items.map { ($0["key"] as? String ?? "", $0["value"] as? String ?? "") }
+        )
+    }
+
+    @Test(
+        "Where the past is gone, the answer and the ending name the revision to list and to go on from, without a gap"
+    )
+    func compacted() async throws {
+        try await withServer(historyEvents: 10) { fixture, port in
+            let writer = try await RawConnection(port: port)
+            let watcher = try await RawConnection(port: port, receiveBuffer: 4096)
+            try await watcher.send(get("/kv?prefix=s/&watch"))
+            _ = try await watcher.streamHead()
+            #expect(try await watcher.event()?.id == "0")
+            try await watcher.reads(false)
+            // It reads nothing while more is written than all buffers on its way take.
+            let filler = String(repeating: "v", count: 500_000)
+            for number in 0..<60 {
+                _ = try await writer.call("PUT", "/kv/s/\(number % 7)", "\(number)" + filler)
+                if number % 3 == 0 { _ = try await writer.call("DELETE", "/kv/s/\((number + 1) % 7)") }
+            }
+            try await watcher.reads(true)
+            var (last, ending) = (0, nil as RawConnection.StreamEvent?)
+            while ending == nil {
+                let event = try #require(try await watcher.event())
+                if event.name == "compacted" {
+                    ending = event
+                } else if event.name != "progress" {
+                    let id = try #require(event.id.flatMap { Int($0) })
+                    #expect(id == last + 1)
+                    last = id
+                }
+            }
+            #expect(ending?.id == nil)
+            #expect(try await watcher.event() == nil)
+            let problem = try JSONSerialization.jsonObject(with: Data((ending?.data ?? "").utf8)) as? [String: Any]
+            #expect(problem?["type"] as? String == "urn:kontiki:problem:revision-gone", "\(ending?.data ?? "")")
+            let told = try #require(problem?["compact_revision"] as? Int)
+            #expect(told > last)
+            // Who resumes is told the same.
+            let refused = try await writer.request(get("/kv?prefix=s/&watch", "Last-Event-ID: \(last)\r\n"))
+            #expect(refused.status == 410)
+            let revision = try #require(try refused.json["compact_revision"] as? Int)
+            #expect(revision >= told)
+            #expect(UInt64(revision) < fixture.store.mark.revision)
+            #expect(try await writer.request(get("/kv?prefix=s/&rev=\(revision - 1)")).status == 410)
+            var state = try await listing(writer, at: revision)
+            let present = try await listing(writer)
+            let count = Int(fixture.store.mark.revision) - revision
+            for event in try await events(port, "/kv?prefix=s/&watch&since=\(revision)", count: count).events {
+                let item = try JSONSerialization.jsonObject(with: Data(event.data.utf8)) as? [String: Any]
+                let key = try #require(item?["key"] as? String)
+                state[key] = event.name == "put" ? item?["value"] as? String : nil
+            }
+            #expect(state == present)
+            for connection in [writer, watcher] { try await connection.close() }
+        }
+    }
+
     @Test("When the server stops, a stream ends with where to go on")
     func stopping() async throws {
         let fixture = try await NodeFixture()
