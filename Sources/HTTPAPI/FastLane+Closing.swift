@@ -1,3 +1,4 @@
+import KeyValueService
 import NIOCore
 import NIOHTTP1
 
@@ -55,18 +56,17 @@ extension FastLane {
     func scheduleWatchdog(in delay: TimeAmount) {
         cancelWatchdog()
         guard context != nil else { return }
-        watchdog = loop.watchdogs.schedule(self, in: delay)
+        let lane = NIOLoopBound(self, eventLoop: loop.eventLoop)
+        watchdog = loop.timers.schedule(at: .now() + delay) { lane.value.wake() }
     }
 
     func cancelWatchdog() {
         guard let watchdog else { return }
-        loop.watchdogs.cancel(self, at: watchdog)
+        loop.timers.cancel(watchdog)
         self.watchdog = nil
     }
 
-    /// A moment has come.
-    func wake(from moment: Watchdogs.Moment) {
-        guard watchdog == moment else { return }
+    private func wake() {
         watchdog = nil
         watch()
     }

@@ -1,3 +1,4 @@
+import KeyValueService
 import NIOCore
 import NIOHTTP1
 
@@ -93,7 +94,7 @@ final class FastLane: ChannelDuplexHandler {
     /// How much the codec has made of what arrived; counts round.
     private(set) var inboundCount: UInt = 0
     /// When this lane is woken next.
-    var watchdog: Watchdogs.Moment?
+    var watchdog: SharedTimers.Timer?
     var context: ChannelHandlerContext?
     /// Stands in front of the response encoder: what is written here goes out as it is.
     var wire: ChannelHandlerContext?

@@ -131,7 +131,7 @@ final class LoopContext: @unchecked Sendable {
     let eventLoop: any EventLoop
     let gate: ReadGate
     let keys: KeyHandler
-    let watchdogs: Watchdogs
+    let timers: SharedTimers
     let allocator = ByteBufferAllocator()
     let continueBytes = ByteBuffer(staticString: "HTTP/1.1 100 Continue\r\n\r\n")
     private var dateField = DateField()
@@ -141,7 +141,7 @@ final class LoopContext: @unchecked Sendable {
         self.eventLoop = eventLoop
         gate = ReadGate(service: server.service, eventLoop: eventLoop)
         keys = KeyHandler(server: server)
-        watchdogs = Watchdogs(eventLoop: eventLoop)
+        timers = SharedTimers(eventLoop: eventLoop)
     }
 
     func date() -> StringOfBytes { dateField.current() }

@@ -53,6 +53,8 @@ public final class KeyValueNode: Sendable {
     let keyWatches: WatchHub
     let lockWatches: WatchHub
     let loop: any EventLoop
+    /// On ``loop``.
+    let timers: SharedTimers
     let keepAlives: KeepAlives
     private let expirer: LeaseExpirer
 
@@ -75,6 +77,7 @@ public final class KeyValueNode: Sendable {
         self.node = node
         self.options = options
         loop = eventLoop
+        timers = SharedTimers(eventLoop: eventLoop)
         freshness = Freshness(nanoseconds: nanoseconds)
         boundedReads = BoundedReads(freshness: freshness, maximumCount: options.maximumPendingReads)
         let revisions = RevisionGate(

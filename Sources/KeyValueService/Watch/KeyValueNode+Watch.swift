@@ -34,10 +34,10 @@ extension KeyValueNode {
         eventLoop: any EventLoop,
         completion: @escaping @Sendable (Result<Watch.Batch, Watch.End>) -> Void
     ) -> LongPoll {
-        let poll = LongPoll(completion)
+        let poll = LongPoll(timers, completion)
         do throws(Watch.End) {
             let watch = try watch(filter, after: revision, eventLoop: eventLoop) { poll.look() }
-            poll.begin(watch, eventLoop.scheduleTask(deadline: deadline) { poll.giveUp() })
+            poll.begin(watch, deadline: deadline)
         } catch {
             eventLoop.execute { poll.finish(.failure(error)) }
         }
@@ -49,32 +49,37 @@ extension KeyValueNode {
 public final class LongPoll: Sendable {
     private struct State {
         var watch: Watch?
-        var timer: Scheduled<Void>?
+        var timer: SharedTimers.Timer?
         var completion: (@Sendable (Result<Watch.Batch, Watch.End>) -> Void)?
     }
 
     private let state: Mutex<State>
+    private let timers: SharedTimers
 
-    init(_ completion: @escaping @Sendable (Result<Watch.Batch, Watch.End>) -> Void) {
+    init(_ timers: SharedTimers, _ completion: @escaping @Sendable (Result<Watch.Batch, Watch.End>) -> Void) {
+        self.timers = timers
         state = Mutex(State(completion: completion))
     }
 
     /// Ends it without an answer. Any thread.
     public func cancel() { _ = end() }
 
-    func begin(_ watch: Watch, _ timer: Scheduled<Void>) {
+    func begin(_ watch: Watch, deadline: NIODeadline) {
         let isOver = state.withLock { state -> Bool in
             guard state.completion != nil else { return true }
-            (state.watch, state.timer) = (watch, timer)
+            state.watch = watch
             return false
         }
-        guard !isOver else {
-            watch.cancel()
-            timer.cancel()
-            return
-        }
+        guard !isOver else { return watch.cancel() }
         // It may have been told before it knew of its watch.
         watch.eventLoop.execute { self.look() }
+        let timer = timers.schedule(at: deadline) { watch.eventLoop.execute { self.giveUp() } }
+        let isWaiting = state.withLock { state -> Bool in
+            guard state.completion != nil else { return false }
+            state.timer = timer
+            return true
+        }
+        if !isWaiting { timers.cancel(timer) }
     }
 
     func look() {
@@ -100,7 +105,7 @@ public final class LongPoll: Sendable {
             return state
         }
         before.watch?.cancel()
-        before.timer?.cancel()
+        if let timer = before.timer { timers.cancel(timer) }
         return before.completion
     }
 }
