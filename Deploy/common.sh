@@ -36,3 +36,35 @@ need_swift() {
 build_release() {
     swift build -c release --product kontiki --static-swift-stdlib "$@"
 }
+
+# Sets $program to the release binary.
+need_program() {
+    program=${KONTIKI_BINARY:-$PWD/.build/release/kontiki}
+    [ -x "$program" ] || die "There is no $program: build it with Deploy/run.sh, or name it in KONTIKI_BINARY."
+}
+
+need_h2load() {
+    command -v h2load >/dev/null || die "h2load is missing: apt-get install nghttp2-client"
+}
+
+# start_node NUMBER HTTP-PORT RAFT-PORT ARGS…: a node under $work/nodeNUMBER, run by the words in $under where there are some. Returns when it is
+# ready. Its process is $node then; all that were started are in $processes.
+processes=() under=()
+start_node() {
+    "${under[@]}" "$program" serve --id "node$1" --addr "localhost:$3" --http "localhost:$2" --data "$work/node$1" "${@:4}" \
+        >"$work/node$1.log" 2>&1 &
+    node=$!
+    processes+=("$node")
+    until curl -sf "http://localhost:$2/readyz" >/dev/null; do
+        kill -0 "$node" 2>/dev/null || die "a node ended: $(tail -3 "$work/node$1.log")"
+        sleep 0.02
+    done
+}
+
+# Ends what is in $processes.
+stop_processes() {
+    local process
+    for process in "${processes[@]}"; do kill "$process" 2>/dev/null || true; done
+    for process in "${processes[@]}"; do wait "$process" 2>/dev/null || true; done
+    processes=()
+}

@@ -12,46 +12,31 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . Deploy/common.sh
-program=${KONTIKI_BINARY:-$PWD/.build/release/kontiki}
-[ -x "$program" ] || die "There is no $program: build it with Deploy/run.sh, or name it in KONTIKI_BINARY."
-command -v h2load >/dev/null || die "h2load is missing: apt-get install nghttp2-client"
+need_program
+need_h2load
 if [ -z "${RECORDER:-}" ]; then
     need_swift
     swift build --product DiskRecorder >/dev/null
     RECORDER=$(swift build --show-bin-path)/libDiskRecorder.so
 fi
 
-work=$(mktemp -d ${DIRECTORY:+-p "$DIRECTORY"}) notes=$(mktemp -d -p /dev/shm) processes=()
-stop() {
-    for process in "${processes[@]}"; do kill "$process" 2>/dev/null || true; done
-    wait 2>/dev/null || true
-    processes=()
-}
-trap 'stop; rm -rf "$work" "$notes"' EXIT
+work=$(mktemp -d ${DIRECTORY:+-p "$DIRECTORY"}) notes=$(mktemp -d -p /dev/shm)
+trap 'stop_processes; rm -rf "$work" "$notes"' EXIT
 [ "$(stat -f -c %T "$work")" != tmpfs ] || die "$work is in memory; name a folder on a disk in DIRECTORY."
 head -c 192 /dev/urandom | base64 -w0 >"$work/value" # 256 bytes
 seq 100000 | shuf --random-source=<(yes) | sed 's|.*|http://127.0.0.1:18001/kv/flush/&|' >"$work/keys"
 
-start_node() {
-    local noting=(env)
-    [ "$1" != 1 ] || noting=(env LD_PRELOAD="$RECORDER" KONTIKI_DISK_DIR="$work/1" KONTIKI_DISK_FAULT="calls=sync nth=0"
-        KONTIKI_DISK_COUNT="$notes/count" KONTIKI_DISK_RECORD="$notes/trace")
-    "${noting[@]}" "$program" serve --id "node$1" --addr "localhost:1900$1" --http "localhost:1800$1" --data "$work/$1" "${@:2}" \
-        >"$work/$1.log" 2>&1 &
-    processes+=("$!")
-    until curl -sf "http://localhost:1800$1/readyz" >/dev/null; do
-        kill -0 "${processes[-1]}" 2>/dev/null || die "a node ended: $(tail -3 "$work/$1.log")"
-        sleep 0.02
-    done
-}
 flushes() { wc -l <"$notes/count"; }
 log_flushes() { grep -c ' /log/' "$notes/count"; }
 written() { stat -c %s "$notes/trace"; }
 
 for nodes in 1 3; do
-    rm -rf "$work"/[123] "$notes"/*
-    start_node 1 --bootstrap
-    for n in $(seq 2 "$nodes"); do start_node "$n" --join localhost:19001; done
+    rm -rf "$work"/node* "$notes"/*
+    under=(env LD_PRELOAD="$RECORDER" KONTIKI_DISK_DIR="$work/node1" KONTIKI_DISK_FAULT="calls=sync nth=0"
+        KONTIKI_DISK_COUNT="$notes/count" KONTIKI_DISK_RECORD="$notes/trace")
+    start_node 1 18001 19001 --bootstrap
+    under=()
+    for n in $(seq 2 "$nodes"); do start_node "$n" "1800$n" "1900$n" --join localhost:19001; done
     printf '\n%s\n%8s %8s %8s %14s %14s %12s\n' "$([ "$nodes" = 1 ] && echo 'one node' || echo 'the leader of three nodes')" \
         clients puts puts/s flushes/put 'of the log' bytes/put
     for clients in 1 16 256; do
@@ -66,5 +51,5 @@ for nodes in 1 3; do
         awk -v c="$clients" -v n="$puts" -v r="$rate" -v f=$((after[0] - before[0])) -v l=$((after[1] - before[1])) \
             -v b=$((after[2] - before[2])) 'BEGIN {printf "%8d %8d %8d %14.4f %14.4f %12.0f\n", c, n, r, f / n, l / n, b / n}'
     done
-    stop
+    stop_processes
 done

@@ -11,30 +11,17 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . Deploy/common.sh
-program=${KONTIKI_BINARY:-$PWD/.build/release/kontiki}
-[ -x "$program" ] || die "There is no $program: build it with Deploy/run.sh, or name it in KONTIKI_BINARY."
-command -v h2load >/dev/null || die "h2load is missing: apt-get install nghttp2-client"
+need_program
+need_h2load
 
-leases=${LEASES:-100000} clients=${CLIENTS:-16} loading=${LOADING:-60} work=$(mktemp -d) processes=()
-stop() {
-    for process in "${processes[@]}"; do kill "$process" 2>/dev/null || true; done
-    wait 2>/dev/null || true
-    rm -rf "$work"
-}
-trap stop EXIT
+leases=${LEASES:-100000} clients=${CLIENTS:-16} loading=${LOADING:-60} work=$(mktemp -d)
+trap 'stop_processes; rm -rf "$work"' EXIT
 head -c 192 /dev/urandom | base64 -w0 >"$work/value" # 256 bytes
 now() { echo $(($(date +%s%N) / 1000000)); }
 
-for n in 1 2 3; do
-    if [ "$n" = 1 ]; then beginning=(--bootstrap); else beginning=(--join localhost:19011); fi
-    "$program" serve --id "node$n" --addr "localhost:1901$n" --http "localhost:1801$n" --data "$work/node$n" "${beginning[@]}" \
-        >"$work/node$n.log" 2>&1 &
-    processes+=("$!")
-    until curl -sf "http://localhost:1801$n/readyz" >/dev/null; do
-        kill -0 "$!" 2>/dev/null || die "a node ended: $(tail -3 "$work/node$n.log")"
-        sleep 0.02
-    done
-done
+start_node 1 18011 19011 --bootstrap
+start_node 2 18012 19012 --join localhost:19011
+start_node 3 18013 19013 --join localhost:19011
 url=http://127.0.0.1:18011
 leases_at() { curl -s "http://127.0.0.1:1801$1/metrics" | awk '/^kontiki_leases / {print $2}'; }
 
@@ -65,6 +52,7 @@ for n in 1 2 3; do
         until [ "$(leases_at "$n")" = 0 ]; do sleep 0.05; done
         echo "$first $(now)" >"$work/gone$n"
     ) &
+    processes+=("$!")
 done
 : >"$work/times"
 until [ -s "$work/gone1" ] && [ -s "$work/gone2" ] && [ -s "$work/gone3" ]; do

@@ -11,33 +11,18 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . Deploy/common.sh
-program=${KONTIKI_BINARY:-$PWD/.build/release/kontiki}
-[ -x "$program" ] || die "There is no $program: build it with Deploy/run.sh, or name it in KONTIKI_BINARY."
-command -v h2load >/dev/null || die "h2load is missing: apt-get install nghttp2-client"
+need_program
+need_h2load
 
-runs=${RUNS:-3} work=$(mktemp -d) processes=()
-stop() {
-    for process in "${processes[@]}"; do kill "$process" 2>/dev/null || true; done
-    wait 2>/dev/null || true
-    rm -rf "$work"
-}
-trap stop EXIT
+runs=${RUNS:-3} work=$(mktemp -d)
+trap 'stop_processes; rm -rf "$work"' EXIT
 head -c 192 /dev/urandom | base64 -w0 >"$work/value"                       # 256 bytes
 printf '\x00\x00\x00\x01\x0e\x0a\x09bench/key\x12\x80\x02' >"$work/put"    # a gRPC frame: etcdserverpb.PutRequest
 cat "$work/value" >>"$work/put"
 printf '\x00\x00\x00\x00\x0b\x0a\x09bench/key' >"$work/range"              # etcdserverpb.RangeRequest
 printf '\x00\x00\x00\x00\x0d\x0a\x09bench/key\x38\x01' >"$work/serializable"
 
-start_kontiki() {
-    "$program" serve --id "node$1" --addr "localhost:1900$1" --http "localhost:1800$1" --data "$work/kontiki$1" "${@:2}" \
-        >"$work/kontiki$1.log" 2>&1 &
-    last=$!
-    processes+=("$last")
-    until curl -sf "http://localhost:1800$1/readyz" >/dev/null; do
-        kill -0 "$last" 2>/dev/null || die "a node ended: $(tail -3 "$work/kontiki$1.log")"
-        sleep 0.02
-    done
-}
+start_kontiki() { start_node "$1" "1800$1" "1900$1" "${@:2}"; }
 
 start_etcd() {
     local cluster=n1=http://localhost:12381,n2=http://localhost:12382,n3=http://localhost:12383
@@ -98,10 +83,10 @@ if [ -n "${KEYS:-}" ]; then
     value=$(cat "$work/value")
     seq "$KEYS" | awk -v value="$value" '{printf "load/%09d\t%s\n", $1, value}' |
         "$program" import - --endpoint http://localhost:18001 >"$work/import.log" 2>&1 || die "$(tail -3 "$work/import.log")"
-    awk '/^Rss(Anon|File)|^VmRSS/ {printf "memory with '"$KEYS"' keys, a follower: %s %d MB\n", $1, $2 / 1024}' "/proc/$last/status"
+    awk '/^Rss(Anon|File)|^VmRSS/ {printf "memory with '"$KEYS"' keys, a follower: %s %d MB\n", $1, $2 / 1024}' "/proc/$node/status"
     for how in TERM KILL; do
-        kill -"$how" "$last"
-        wait "$last" 2>/dev/null || true
+        kill -"$how" "$node"
+        wait "$node" 2>/dev/null || true
         begin=$(date +%s%N)
         start_kontiki 3
         echo "restart to ready after SIG$how with $KEYS keys: $((($(date +%s%N) - begin) / 1000000)) ms"
@@ -115,8 +100,8 @@ if [ -n "${REPLAY:-}" ]; then
         "$program" import - --endpoint http://localhost:18004 >"$work/import.log" 2>&1 || die "$(tail -3 "$work/import.log")"
     behind=$(curl -s http://localhost:18004/status |
         sed -E 's/.*"applied_index": ?([0-9]+).*"durable_index": ?([0-9]+).*/\1 \2/' | awk '{print $1 - $2}')
-    kill -KILL "$last"
-    wait "$last" 2>/dev/null || true
+    kill -KILL "$node"
+    wait "$node" 2>/dev/null || true
     begin=$(date +%s%N)
     start_kontiki 4
     echo "restart to ready after SIGKILL with $behind entries of 256 bytes to apply again: $((($(date +%s%N) - begin) / 1000000)) ms"
@@ -135,10 +120,10 @@ if [ -n "${SNAPSHOT:-}" ]; then
     }
     for round in $(seq "$runs"); do
         for kind in none one; do
-            kill "$last"
-            wait "$last" 2>/dev/null || true
+            kill "$node"
+            wait "$node" 2>/dev/null || true
             # Without its snapshots a node takes one as soon as it runs.
-            [ "$kind" = none ] || rm -f "$work"/kontiki5/snapshots/*
+            [ "$kind" = none ] || rm -f "$work"/node5/snapshots/*
             start_kontiki 5
             : >"$work/times"
             for _ in $(seq 100); do

@@ -11,14 +11,9 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . Deploy/common.sh
-program=${KONTIKI_BINARY:-$PWD/.build/release/kontiki}
-[ -x "$program" ] || die "There is no $program: build it with Deploy/run.sh, or name it in KONTIKI_BINARY."
-work=$(mktemp -d) node=
-stop() {
-    [ -z "$node" ] || { kill "$node" 2>/dev/null || true; wait "$node" 2>/dev/null || true; }
-    rm -rf "$work"
-}
-trap stop EXIT
+need_program
+work=$(mktemp -d)
+trap 'stop_processes; rm -rf "$work"' EXIT
 
 runner=${SCHEMATHESIS:-}
 if [ -z "$runner" ]; then
@@ -32,12 +27,7 @@ import socket
 sockets = [socket.socket() for _ in range(2)]
 for s in sockets: s.bind(("127.0.0.1", 0))
 print(*(s.getsockname()[1] for s in sockets))')
-"$program" serve --id node1 --addr "127.0.0.1:$raft" --http "127.0.0.1:$http" --data "$work/data" --bootstrap --request-timeout 2s >"$work/log" 2>&1 &
-node=$!
-until curl -sf "http://127.0.0.1:$http/readyz" >/dev/null; do
-    kill -0 "$node" 2>/dev/null || die "the node ended: $(tail -3 "$work/log")"
-    sleep 0.05
-done
+start_node 1 "$http" "$raft" --bootstrap --request-timeout 2s
 
 # What is rightly answered late, never or with a 504 is bounded: a stream of changes has no end, a long poll is as long as one asks for, a time of
 # 1ms is too short, and a read that waits for a revision which nobody has written waits for its whole time (strong ones know better and answer
@@ -79,7 +69,7 @@ status=0
     --exclude-path-regex '^/(members/.+|leader/transfer|restore)' --exclude-operation-id addMember \
     --max-examples "${EXAMPLES:-100}" ${SEED:+--seed "$SEED"} --suppress-health-check all --continue-on-failure --warnings off \
     --generation-database none "$@") || status=$?
-kill -0 "$node" 2>/dev/null || die "the node ended: $(tail -5 "$work/log")"
-curl -sf "http://127.0.0.1:$http/livez" >/dev/null || die "the node does not answer any more: $(tail -5 "$work/log")"
-if grep -E 'Fatal|critical' "$work/log" >&2; then die "The node's log tells of a fault, see above."; fi
+kill -0 "$node" 2>/dev/null || die "the node ended: $(tail -5 "$work/node1.log")"
+curl -sf "http://127.0.0.1:$http/livez" >/dev/null || die "the node does not answer any more: $(tail -5 "$work/node1.log")"
+if grep -E 'Fatal|critical' "$work/node1.log" >&2; then die "The node's log tells of a fault, see above."; fi
 exit "$status"
