@@ -91,7 +91,7 @@ package struct Checker {
             try image.write(to: checked)
             let isWhole = wholeNodeEvery > 0 && summary.checked % wholeNodeEvery == wholeNodeEvery / 4
             do {
-                let shape = try ImageCheck(directory: checked).run(expectation, &book)
+                let shape = try check(checked, name, expectation, &book)
                 if isWhole {
                     removeTree(whole)
                     try image.write(to: whole)
@@ -113,6 +113,17 @@ package struct Checker {
         return summary
     }
 
+    private func check(
+        _ directory: String,
+        _ name: ImageName,
+        _ expectation: Expectation,
+        _ book: inout EntryBook
+    ) throws -> LogShape {
+        let seed = mix(UInt64(name.record), UInt64(name.number))
+        var check = ImageCheck(directory: directory, isThorough: plan.only != nil, seed: seed)
+        return try check.run(expectation, &book)
+    }
+
     private func tell(_ name: ImageName) {
         let text = Array("\(name)".utf8) + [UInt8](repeating: 0x20, count: 16)
         _ = pwrite(statusDescriptor, text, text.count, 0)
@@ -126,11 +137,9 @@ package struct Checker {
         isMember: Bool,
         _ book: inout EntryBook
     ) throws {
-        guard var model = book.state(at: shape.last) else { return }
+        guard let end = book.step(at: shape.last) else { return }
         let command = Command.put(key: Array("whole".utf8)[...], value: Array("node".utf8)[...])
-        model.apply(command.encode(timestampMilliseconds: 1))
-        let (expected, unused) = (model, try EntryBookWriter(path: directory + "/book"))
-        let notes = Notes(isSubject: false, book: unused)
+        let notes = Notes(isSubject: false, book: try EntryBookWriter(path: directory + "/book"))
         try waiting {
             let server: Server
             do {
@@ -139,10 +148,21 @@ package struct Checker {
                 return
             }
             let status = server.node.status
-            var wrong: String?
+            let store = server.node.machine.store
+            var wrong: Violation?
             if status.configuration.voters == [status.serverID], !status.configuration.isJoint {
                 try await server.carryOut(command)
-                wrong = try expected.difference(from: server.node.machine.store)
+                let payload = command.encode(timestampMilliseconds: store.mark.timestampMilliseconds)
+                let position = LogPosition(index: store.mark.index, term: store.mark.term)
+                var random = SeededNumbers(seed: position.index)
+                do {
+                    try StateCheck(store, against: Step(behind: end, position, .command(payload))).run(
+                        isThorough: true,
+                        &random
+                    )
+                } catch let violation as Violation {
+                    wrong = violation
+                }
             }
             try await server.stop()
             if let wrong { throw Violation("as a whole node: \(wrong)") }
@@ -153,21 +173,21 @@ package struct Checker {
 /// Runs `body` while this thread waits.
 func waiting(_ body: @escaping @Sendable () async throws -> Void) throws {
     let ended = DispatchSemaphore(value: 0)
-    let outcome = Outcome()
+    let ending = Ending()
     Task.detached {
         do {
             try await body()
         } catch {
-            outcome.error = error
+            ending.error = error
         }
         ended.signal()
     }
     ended.wait()
-    if let error = outcome.error { throw error }
+    if let error = ending.error { throw error }
 }
 
 /// Sound to share because it is written before the semaphore is signalled and read after.
-private final class Outcome: @unchecked Sendable {
+private final class Ending: @unchecked Sendable {
     var error: (any Error)?
 }
 

@@ -1,4 +1,5 @@
-package import Raft
+internal import KeyValue
+internal import Raft
 
 /// What may be found on the disk after a power cut, as the notes in a trace tell: the log stands as some prefix of its writes left it,
 /// and no promise that left the node is broken by it.
@@ -12,7 +13,7 @@ package struct Expectation: Sendable {
     /// It has dealt with others.
     private(set) var hasCluster = false
     /// Acknowledged to clients.
-    package private(set) var acknowledged: [LogPosition] = []
+    private(set) var acknowledged: [Acknowledgement] = []
     /// Where the notes contradict each other: the node did wrong before any power cut.
     package private(set) var contradiction: String?
 
@@ -35,9 +36,11 @@ package struct Expectation: Sendable {
             let promised = HardState(term: numbers[0], vote: ServerID(numbers[1]))
             raise(note) { $0.hardState.term > promised.term || $0.hardState == promised }
         case "match" where numbers.count == 1: promise(upTo: numbers[0], note)
-        case "ack" where numbers.count == 2:
+        case "ack" where words.count >= 3:
             let position = LogPosition(index: numbers[0], term: numbers[1])
-            acknowledged.append(position)
+            let answer = words.count == 4 ? KeyValue.Outcome(hexadecimal: words[3]) : nil
+            if words.count == 4, answer == nil { return contradict(note) }
+            acknowledged.append(Acknowledgement(position: position, answer: answer))
             promise(position, note)
         default: contradict(note)
         }
@@ -94,7 +97,7 @@ package struct Expectation: Sendable {
         if hasCluster, clusterID == .none { return "the server has forgotten its cluster" }
         if shapes[minimum...].contains(shape) { return nil }
         if let older = shapes[..<minimum].lastIndex(of: shape) {
-            let missing = acknowledged.first { !shape.holds($0) }
+            let missing = acknowledged.map(\.position).first { !shape.holds($0) }
             let loss = missing.map { "; the acknowledged entry \($0) is lost" } ?? ""
             return "the log is as it was \(minimum - older) writes before what was promised: \(shape.summary)\(loss)"
         }
@@ -108,5 +111,20 @@ package struct Expectation: Sendable {
 extension LogShape {
     var summary: String {
         "term \(hardState.term), vote \(hardState.vote.map { "\($0)" } ?? "none"), base \(base), last \(last)"
+    }
+}
+
+extension KeyValue.Outcome {
+    /// Its encoded form in hexadecimal digits.
+    var hexadecimal: String {
+        let digits = Array("0123456789abcdef".utf8)
+        return String(decoding: encode().flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] }, as: UTF8.self)
+    }
+
+    /// Nil for any other text.
+    fileprivate init?(hexadecimal text: Substring) {
+        let digits = text.utf8.compactMap { UInt8(String(UnicodeScalar($0)), radix: 16) }
+        guard digits.count == text.utf8.count, digits.count % 2 == 0 else { return nil }
+        self.init(decoding: stride(from: 0, to: digits.count, by: 2).map { digits[$0] << 4 | digits[$0 + 1] })
     }
 }

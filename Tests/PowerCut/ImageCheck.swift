@@ -1,4 +1,5 @@
 package import KeyValue
+internal import KeyValueModel
 internal import KeyValueService
 internal import LMDB
 internal import Logging
@@ -51,18 +52,25 @@ package struct ImageCheck {
     }
 
     private let options: NodeOptions
+    private let isThorough: Bool
+    private var random: SeededNumbers
 
-    package init(directory: String) {
+    /// - Parameters:
+    ///   - isThorough: reads the past of each state, not only of some.
+    ///   - seed: chooses those, what of the past is read, and which commands are asked again.
+    package init(directory: String, isThorough: Bool = true, seed: UInt64 = 1) {
+        self.isThorough = isThorough
         options = Self.options(directory) { _ in }
+        random = SeededNumbers(seed: seed)
     }
 
     /// - Returns: how the log was found.
     /// - Throws: ``Violation``.
-    package func run(_ expectation: Expectation, _ book: inout EntryBook) throws -> LogShape {
+    package mutating func run(_ expectation: Expectation, _ book: inout EntryBook) throws -> LogShape {
         do {
             try checkSnapshotFiles()
-            let (shape, added) = try firstStart(expectation, &book)
-            try secondStart(shape, added, &book)
+            let (shape, end) = try firstStart(expectation, &book)
+            try secondStart(end)
             return shape
         } catch let violation as Violation {
             throw violation
@@ -74,7 +82,8 @@ package struct ImageCheck {
     private func open<Result>(_ body: (NodeRecovery, KeyValueMachine) throws -> Result) throws -> Result {
         try makeDirectories(options.directory)
         let store = try Store.open(directory: options.directory + "/state", options: Self.storeOptions())
-        let machine = KeyValueMachine(store: store) { _ in }
+        // No time goes by: a check may take as long as it likes.
+        let machine = KeyValueMachine(store: store, milliseconds: { 0 }) { _ in }
         let recovery: NodeRecovery
         do {
             recovery = try NodeRecovery.run(options, machine: machine, logger: Self.logger)
@@ -88,21 +97,25 @@ package struct ImageCheck {
         return try result.get()
     }
 
-    private func firstStart(
+    /// - Returns: how the log was found, and the step of what was written then.
+    private mutating func firstStart(
         _ expectation: Expectation,
         _ book: inout EntryBook
-    ) throws -> (LogShape, added: [Entry]) {
-        try open { recovery, machine in
+    ) throws -> (LogShape, end: Step) {
+        var random = random
+        defer { self.random = random }
+        return try open { recovery, machine in
             let shape = LogShape(recovery.recovered)
             let identity = recovery.recovered.identity
             if let wrong = expectation.verdict(on: shape, serverID: identity.serverID, clusterID: identity.clusterID) {
                 throw Violation(wrong)
             }
             try checkSnapshots(recovery)
-            try replay(recovery, machine, to: shape.last)
-            guard let model = book.state(at: shape.last) else { throw Violation("no server ever stored \(shape.last)") }
-            if let difference = try model.difference(from: machine.store) { throw Violation(difference) }
-            return (shape, try goOn(recovery, machine, from: shape))
+            guard let end = book.step(at: shape.last) else { throw Violation("no server ever stored \(shape.last)") }
+            try replay(recovery, machine, to: end)
+            try StateCheck(machine.store, against: end).run(isThorough: isThorough, &random)
+            try AnswerCheck(machine.store, expectation.acknowledged, end: end).run()
+            return (shape, try goOn(recovery, machine, from: shape, end, &random))
         }
     }
 
@@ -126,47 +139,81 @@ package struct ImageCheck {
         }
     }
 
-    private func replay(_ recovery: NodeRecovery, _ machine: KeyValueMachine, to last: LogPosition) throws {
+    /// Applies what the log holds behind the durable state: each command has the outcome that it had before the power cut.
+    private func replay(_ recovery: NodeRecovery, _ machine: KeyValueMachine, to end: Step) throws {
+        let path = end.path
         var next = machine.durablePosition.index + 1
-        while next <= last.index {
-            let entries = try recovery.store.read(from: next, through: last.index, maxBytes: 1 << 20)
+        while next <= end.position.index {
+            let entries = try recovery.store.read(from: next, through: end.position.index, maxBytes: 1 << 20)
             guard !entries.isEmpty else { throw Violation("the log has no entry \(next)") }
-            _ = machine.apply(entries[...])
+            try apply(entries, to: machine, expecting: path[Int(next)..<Int(next) + entries.count])
             next += UInt64(entries.count)
         }
+    }
+
+    private func apply(_ entries: [Entry], to machine: KeyValueMachine, expecting steps: ArraySlice<Step>) throws {
+        let outputs = machine.apply(entries[...])
         if let fault = machine.fault { throw Violation("the log cannot be applied: \(fault)") }
+        for (output, step) in zip(outputs, steps) {
+            let outcome = try output?.get()
+            guard outcome == step.outcome else {
+                let (found, expected) = (String(describing: outcome), String(describing: step.outcome))
+                throw Violation("the command \(step.position) has the outcome \(found), not \(expected)")
+            }
+        }
     }
 
-    /// Writes on, as a leader of a new term would.
-    private func goOn(_ recovery: NodeRecovery, _ machine: KeyValueMachine, from shape: LogShape) throws -> [Entry] {
+    /// Writes on, as a leader of a new term would: clients ask again what they asked before under the same idempotency keys,
+    /// one puts a key, and one takes a lock.
+    private func goOn(
+        _ recovery: NodeRecovery,
+        _ machine: KeyValueMachine,
+        from shape: LogShape,
+        _ end: Step,
+        _ random: inout SeededNumbers
+    ) throws -> Step {
+        let asked = AnswerCheck.remembered(end, limit: 12, &random)
+        let put = Command.put(key: Array("after".utf8)[...], value: Array("the power cut".utf8)[...])
+        let lock = Command.acquireLock(
+            LockRequest(name: Array("after".utf8), lease: .ttl(milliseconds: 10_000), waits: true)
+        )
+        let commands = asked.map(\.payload) + [put, lock].map { $0.encode(timestampMilliseconds: 1) }
         let term = shape.hardState.term + 1
-        let command = Command.put(key: Array("after".utf8)[...], value: Array("the power cut".utf8)[...])
-        let entries = [
-            Entry(index: shape.last.index + 1, term: term, payload: .noop),
-            Entry(
-                index: shape.last.index + 2,
-                term: term,
-                payload: .command(command.encode(timestampMilliseconds: 1))
-            ),
-        ]
+        let payloads = [Entry.Payload.noop] + commands.map { .command($0) }
+        let entries = payloads.enumerated().map { offset, payload in
+            Entry(index: shape.last.index + 1 + UInt64(offset), term: term, payload: payload)
+        }
         try recovery.store.write([StorageWrite(sequence: 1, hardState: HardState(term: term), append: entries)])
-        _ = machine.apply(entries[...])
+        var steps: [Step] = []
+        for entry in entries { steps.append(Step(behind: steps.last ?? end, entry.position, entry.payload)) }
+        try apply(entries, to: machine, expecting: steps[...])
+        for (again, first) in zip(steps.dropFirst(), asked) {
+            guard let outcome = first.outcome, again.outcome == .replayed(outcome),
+                again.state.revision == end.state.revision
+            else { throw Violation("the command \(first.position) is executed twice") }
+        }
+        let last = steps[steps.count - 1]
+        let before = end.state.locks.values.flatMap(\.tickets).map(\.token).max() ?? 0
+        guard case .lock(let ticket) = last.outcome, ticket.token > before, ticket.token > end.state.revision else {
+            throw Violation("a new ticket is not behind the old ones")
+        }
         _ = try machine.flush()
-        return entries
+        return last
     }
 
-    private func secondStart(_ shape: LogShape, _ added: [Entry], _ book: inout EntryBook) throws {
+    private mutating func secondStart(_ end: Step) throws {
+        var random = random
+        defer { self.random = random }
         try open { recovery, machine in
-            let last = added[added.count - 1].position
             let found = LogShape(recovery.recovered)
-            guard found.last == last, found.hardState == HardState(term: last.term) else {
+            guard found.last == end.position, found.hardState == HardState(term: end.position.term) else {
                 throw Violation("what was written after the recovery is not there after another: \(found.summary)")
             }
-            try replay(recovery, machine, to: last)
-            guard var model = book.state(at: shape.last) else { return }
-            for case .command(let command) in added.map(\.payload) { model.apply(command) }
-            if let difference = try model.difference(from: machine.store) {
-                throw Violation("after a second start: \(difference)")
+            try replay(recovery, machine, to: end)
+            do {
+                try StateCheck(machine.store, against: end).run(isThorough: isThorough, &random)
+            } catch let violation as Violation {
+                throw Violation("after a second start: \(violation)")
             }
         }
     }

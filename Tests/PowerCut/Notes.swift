@@ -1,5 +1,6 @@
 internal import Glibc
-package import Raft
+internal import KeyValue
+internal import Raft
 package import RaftNode
 internal import RaftStorage
 internal import Synchronization
@@ -32,8 +33,10 @@ package final class Notes: Sendable {
         )
     }
 
-    /// A client is about to be told that its command is done.
-    package func acknowledge(_ position: LogPosition) { note("ack \(position.index) \(position.term)") }
+    /// A client is about to be told that its command is done, and what came of it.
+    func acknowledge(_ position: LogPosition, _ answer: KeyValue.Outcome) {
+        note("ack \(position.index) \(position.term) \(answer.hexadecimal)")
+    }
 
     private func recovered(_ found: Recovered) {
         let shape = LogShape(found)

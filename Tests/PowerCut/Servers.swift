@@ -6,6 +6,7 @@ internal import NIOCore
 internal import NIOPosix
 package import RaftNode
 internal import RaftStorage
+internal import Synchronization
 
 /// A real node in this process.
 package final class Server: Sendable {
@@ -17,6 +18,7 @@ package final class Server: Sendable {
     /// - Parameters:
     ///   - bindsAcknowledgements: each acknowledgement needs this server's disk, because there are no more than two voters.
     ///   - isUnsynced: its log is not flushed.
+    ///   - clock: what the cluster's time advances by.
     ///   - directory: the node's data lie in `node` below it.
     package static func start(
         _ directory: String,
@@ -24,7 +26,8 @@ package final class Server: Sendable {
         port: Int,
         notes: Notes,
         bindsAcknowledgements: Bool = false,
-        isUnsynced: Bool = false
+        isUnsynced: Bool = false,
+        clock: ManualClock = ManualClock()
     ) async throws -> Server {
         let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
         var options = ImageCheck.options(directory) { die("the node failed: \($0)") }
@@ -35,7 +38,9 @@ package final class Server: Sendable {
         options.log.environment.testOnlyNoSync = isUnsynced
         try makeDirectories(options.directory)
         let store = try Store.open(directory: options.directory + "/state", options: ImageCheck.storeOptions())
-        let machine = KeyValueMachine(store: store) { die("the state failed: \($0)") }
+        let machine = KeyValueMachine(store: store, milliseconds: { clock.milliseconds }) {
+            die("the state failed: \($0)")
+        }
         do {
             let node = try await RaftNode.start(
                 options: options,
@@ -71,25 +76,29 @@ package final class Server: Sendable {
     }
 
     /// Proposes until it is done.
-    package func carryOut(_ command: Command) async throws {
-        let bytes = command.encode(timestampMilliseconds: 1)
+    @discardableResult
+    package func carryOut(_ command: Command, _ options: CommandOptions = .none) async throws -> KeyValue.Outcome {
+        let bytes = command.encode(options: options, timestampMilliseconds: 1)
         let deadline = ContinuousClock.now + .seconds(60)
         while ContinuousClock.now < deadline {
-            if await propose(bytes) { return }
+            if let outcome = try await propose(bytes) { return outcome }
             try await Task.sleep(for: .milliseconds(5))
         }
         throw Violation("a command was not carried out in a minute")
     }
 
-    /// Whether it was.
-    package func propose(_ bytes: [UInt8]) async -> Bool {
-        await withCheckedContinuation { continuation in
+    /// What came of it; nil when it is not known to be done.
+    private func propose(_ bytes: [UInt8]) async throws -> KeyValue.Outcome? {
+        let output: KeyValueMachine.Output? = await withCheckedContinuation { continuation in
             node.propose(bytes) { [self] outcome in
-                guard case .applied(_, let position) = outcome else { return continuation.resume(returning: false) }
-                if bindsAcknowledgements { notes.acknowledge(position) }
-                continuation.resume(returning: true)
+                guard case .applied(let output, let position) = outcome else {
+                    return continuation.resume(returning: nil)
+                }
+                if bindsAcknowledgements, case .success(let answer) = output { notes.acknowledge(position, answer) }
+                continuation.resume(returning: output)
             }
         }
+        return try output?.get()
     }
 
     package func put(_ key: String, _ value: [UInt8]) async throws {
@@ -97,6 +106,17 @@ package final class Server: Sendable {
     }
 
     package func delete(_ key: String) async throws { try await carryOut(.delete(key: Array(key.utf8)[...])) }
+}
+
+/// A clock that stands until it is told to go on.
+package final class ManualClock: Sendable {
+    private let time = Atomic<UInt64>(0)
+
+    package init() {}
+
+    package var milliseconds: UInt64 { time.load(ordering: .relaxed) }
+
+    package func advance(milliseconds: UInt64) { time.wrappingAdd(milliseconds, ordering: .relaxed) }
 }
 
 private func die(_ reason: String) -> Never {

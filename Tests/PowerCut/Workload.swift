@@ -20,6 +20,8 @@ package enum Workload: String, CaseIterable, Sendable {
     case snapshot
     /// A second voter is taken in, removed and taken in again.
     case membership
+    /// Transactions, increments, leases, locks and idempotency keys, and the past of all that.
+    case coordination
     /// The start on what a power cut left, for a cut in the middle of it.
     case recovery
 
@@ -36,6 +38,7 @@ package enum Workload: String, CaseIterable, Sendable {
         case .truncation: try await stage.truncation()
         case .snapshot: try await stage.snapshot()
         case .membership: try await stage.membership()
+        case .coordination: try await stage.coordination()
         case .recovery: try await stage.recovery()
         }
     }
@@ -43,12 +46,13 @@ package enum Workload: String, CaseIterable, Sendable {
 
 /// The servers of a run and what they are asked to do.
 final class Stage {
-    private let directory: String
+    let directory: String
     private let isUnsynced: Bool
     private let book: EntryBookWriter
     private let subject: Notes
     private let ports: [Int]
     private var random: SeededNumbers
+    let clock = ManualClock()
 
     init(directory: String, seed: UInt64, isUnsynced: Bool) throws {
         self.directory = directory
@@ -69,7 +73,8 @@ final class Stage {
             port: ports[0],
             notes: subject,
             bindsAcknowledgements: binds,
-            isUnsynced: isUnsynced
+            isUnsynced: isUnsynced,
+            clock: clock
         )
     }
 
@@ -81,7 +86,8 @@ final class Stage {
             beginning,
             port: ports[number],
             notes: Notes(isSubject: false, book: book),
-            isUnsynced: isUnsynced
+            isUnsynced: isUnsynced,
+            clock: clock
         )
     }
 
@@ -192,13 +198,15 @@ final class Stage {
         let first = try await startOther(1, .bootstrap)
         let second = try await startOther(2, .join([first.address], replacing: nil))
         try await awaitVoters(2, on: first)
+        try await coordinate(on: first, 0)
         for _ in 0..<3 { try await concurrentWrites(8, 8, on: first) }
         var server = try await startSubject(.join([first.address], replacing: nil), binds: false)
         try await awaitVoters(3, on: first)
-        for _ in 0..<3 {
+        for round in 0..<3 {
             try await writes(5, on: server)
             try await server.stop()
             for _ in 0..<3 { try await concurrentWrites(8, 8, on: first) }
+            if round == 0 { try await coordinate(on: first, 2) }
             server = try await startSubject(.mustExist, binds: false)
             try await awaitAgreement(server, with: first)
         }
