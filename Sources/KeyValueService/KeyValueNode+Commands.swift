@@ -88,7 +88,8 @@ extension KeyValueNode {
         }.get()
     }
 
-    /// Asks for a lock, and waits for it if the request says so. Cancelling the task gives the place back; see ``LockWait/cancel()``.
+    /// Asks for a lock, and waits for it if the request says so. Cancelling the task gives the place back, where nobody can come
+    /// back for it; see ``LockWait/cancel()``.
     public func acquireLock(
         _ request: LockRequest,
         options: CommandOptions = .none,

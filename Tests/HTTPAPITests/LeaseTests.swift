@@ -211,6 +211,40 @@ struct LeaseTests {
         }
     }
 
+    @Test("A lease has one place in the queue: who asks again with it has the same token")
+    func sharedLease() async throws {
+        try await withServer { fixture, port in
+            let name = Array("l".utf8)
+            let connection = try await RawConnection(port: port)
+            let lease = try #require(
+                try await connection.call("POST", "/leases", #"{"ttl":"60s"}"#).json["id"] as? String
+            )
+            let holder = try await connection.call("POST", "/locks/l", #"{"ttl":"60s"}"#).json
+            let body = #"{"lease":"\#(lease)","wait":"60s"}"#
+            let message = "POST /locks/l HTTP/1.1\r\nHost: x\r\nContent-Length: \(body.utf8.count)\r\n\r\n\(body)"
+            let (first, second) = (try await RawConnection(port: port), try await RawConnection(port: port))
+            try await first.send(message)
+            try await eventually { try fixture.store.lock(name: name).lock?.waiters.count == 1 }
+            let ticket = try #require(try fixture.store.lock(name: name).lock?.waiters.first?.token)
+            try await first.closeOutput()
+            _ = try await first.response()
+            try await first.close()
+            #expect(try await connection.call("POST", "/locks/l", #"{"lease":"\#(lease)"}"#).status == 409)
+            try await second.send(message)
+            let token = try #require(holder["token"] as? Int)
+            #expect(try await connection.call("DELETE", "/locks/l?token=\(token)").status == 204)
+            let granted = try #require(try await second.response())
+            #expect(granted.status == 200, "\(granted.text)")
+            #expect(try granted.json["token"] as? Int == Int(ticket))
+            let again = try await connection.call("POST", "/locks/l", #"{"lease":"\#(lease)","value":"late"}"#)
+            #expect(again.status == 200, "\(again.text)")
+            #expect(try again.json["token"] as? Int == Int(ticket) && again.json["value"] == nil)
+            #expect(try await connection.call("DELETE", "/locks/l?token=\(ticket)").status == 204)
+            #expect(try fixture.store.lock(name: name).lock == nil)
+            for connection in [connection, second] { try await connection.close() }
+        }
+    }
+
     @Test("Who waits too long leaves the queue")
     func waitingEnds() async throws {
         try await withServer { fixture, port in

@@ -110,8 +110,9 @@ extension ReferenceModel {
             )
         case .transaction(let transaction): return .transaction(try execute(transaction))
         case .acquireLock(let request): return try acquire(request)
-        case .releaseLock(let name, let token):
+        case .releaseLock(let name, let token, let onlyWhileWaiting):
             guard let ticket = locks[name]?.tickets.first(where: { $0.token == token }) else { return .lockNotFound }
+            if onlyWhileWaiting, locks[name]?.tickets.first == ticket { return .lock(place(name, ticket, 0)) }
             drop(name) { $0.token == token }
             if leases[ticket.lease]?.owner == .lock { leases[ticket.lease] = nil }
             return .lockReleased(revision: revision)
@@ -304,6 +305,11 @@ extension ReferenceModel {
     // MARK: Locks
 
     private mutating func acquire(_ request: LockRequest) throws(Refusal) -> Outcome {
+        let held = locks[request.name]?.tickets ?? []
+        for (position, ticket) in held.enumerated() where request.lease == .attached(ticket.lease) {
+            guard leases[ticket.lease]?.owner == .client, request.waits || position == 0 else { break }
+            return .lock(place(request.name, ticket, position))
+        }
         if let held = status(request.name), !request.waits { return .lockHeld(held) }
         let lease: UInt64
         switch request.lease {
@@ -318,9 +324,11 @@ extension ReferenceModel {
         let old = locks[request.name]
         let tickets = (old?.tickets ?? []) + [ticket]
         locks[request.name] = Lock(tickets: tickets, createRevision: old?.createRevision ?? token, modRevision: token)
-        return .lock(
-            LockTicketStatus(name: request.name, ticket: ticket, position: tickets.count - 1, revision: token)
-        )
+        return .lock(place(request.name, ticket, tickets.count - 1))
+    }
+
+    private func place(_ name: [UInt8], _ ticket: LockTicket, _ position: Int) -> LockTicketStatus {
+        LockTicketStatus(name: name, ticket: ticket, position: position, revision: revision)
     }
 
     private mutating func drop(_ name: [UInt8], _ isDropped: (LockTicket) -> Bool) {

@@ -3,6 +3,8 @@ import Testing
 
 @testable import KeyValue
 
+private struct Unexpected: Error {}
+
 @Suite struct LockTests {
     private let name = Array("l".utf8)
 
@@ -66,16 +68,93 @@ import Testing
         }
     }
 
-    @Test("One lease may stand in a queue twice, and all its places go with it")
+    private func outcome(of command: Command, _ fixture: StoreFixture) throws -> Outcome {
+        try #require(try fixture.append([Request(command: command)]).first)
+    }
+
+    private func acquire(_ lease: UInt64, waits: Bool = true, value: [UInt8] = []) -> Command {
+        .acquireLock(LockRequest(name: name, lease: .attached(lease), waits: waits, value: value))
+    }
+
+    @Test("A lease has one ticket of a lock: asked again, holding or queued, it is that one, and nothing changes")
     func sameLease() throws {
         try withFixture { fixture in
-            try fixture.append([.grantLease(id: 1, ttlMilliseconds: 1_000)])
-            let request = LockRequest(name: name, lease: .attached(1), waits: true)
-            try fixture.append([.acquireLock(request), .acquireLock(request), acquire()])
-            try fixture.append([.releaseLock(name: name, token: 1)])
-            #expect(try fixture.store.lock(name: name).lock?.holder.token == 2)
+            try fixture.append([1, 2].map { .grantLease(id: $0, ttlMilliseconds: 1_000) })
+            try fixture.append([acquire(1, value: [7]), acquire(), acquire(2)])
+            try fixture.append([.put(key: "k".bytes, value: [])])
+            let (store, before) = (fixture.store, try fixture.store.lock(name: name).lock)
+            func expect(_ command: Command, _ token: UInt64, at position: Int, _ revision: UInt64) throws {
+                guard case .lock(let status) = try outcome(of: command, fixture) else { throw Unexpected() }
+                #expect(status.token == token && status.position == position && status.revision == revision)
+                #expect(status.name == name && store.mark.revision == revision)
+            }
+            // Whether it waits or not, and with the value that was given first.
+            try expect(acquire(1, value: [8]), 1, at: 0, 4)
+            try expect(acquire(1, waits: false), 1, at: 0, 4)
+            try expect(acquire(2), 3, at: 2, 4)
+            guard case .lockHeld = try outcome(of: acquire(2, waits: false), fixture) else { throw Unexpected() }
+            #expect(try store.lock(name: name).lock == before && before?.holder.value == [7])
+            // With its lease goes the only place that it has; and the next one moves up.
             try fixture.append([.revokeLease(1)])
-            #expect(try fixture.store.lock(name: name).lock?.holder.token == 3)
+            try expect(acquire(2), 3, at: 1, 5)
+            #expect(try outcome(of: acquire(1), fixture) == .leaseNotFound(1))
+            try fixture.append([.releaseLock(name: name, token: 2)])
+            try expect(acquire(2, waits: false), 3, at: 0, 6)
+            try fixture.append([.releaseLock(name: name, token: 3)])
+            #expect(try store.lock(name: name).lock == nil)
+            // Given back, it is a new one.
+            try expect(acquire(2), 8, at: 0, 8)
+            try fixture.append([Request(command: .expireLeases([2]), timestamp: 10_000)])
+            #expect(try store.lock(name: name).lock == nil)
+            #expect(store.leaseCount == 0)
+        }
+    }
+
+    @Test("A lease of a ticket's own is nobody's to ask again with")
+    func ownLease() throws {
+        try withFixture { fixture in
+            guard case .lock(let held) = try outcome(of: acquire(), fixture) else { throw Unexpected() }
+            let lease = held.ticket.lease
+            #expect(try outcome(of: acquire(lease), fixture) == .leaseNotFound(lease))
+            guard case .lockHeld = try outcome(of: acquire(lease, waits: false), fixture) else { throw Unexpected() }
+        }
+    }
+
+    @Test("What is to be given back only while it waits stays when it holds")
+    func onlyWhileWaiting() throws {
+        try withFixture { fixture in
+            func giveUp(_ token: UInt64) -> Command { .releaseLock(name: name, token: token, onlyWhileWaiting: true) }
+            try fixture.append([acquire(), acquire(), acquire()])
+            #expect(try outcome(of: giveUp(2), fixture) == .lockReleased(revision: 4))
+            #expect(try outcome(of: giveUp(2), fixture) == .lockNotFound)
+            let lock = try #require(try fixture.store.lock(name: name).lock)
+            #expect(lock.holder.token == 1 && lock.waiters.map(\.token) == [3])
+            let held = LockTicketStatus(name: name, ticket: lock.holder, position: 0, revision: 4)
+            #expect(try outcome(of: giveUp(1), fixture) == .lock(held))
+            #expect(fixture.store.mark.revision == 4 && fixture.store.leaseCount == 2)
+            #expect(try fixture.store.lock(name: name).lock == lock)
+            #expect(try outcome(of: .releaseLock(name: name, token: 1), fixture) == .lockReleased(revision: 5))
+        }
+    }
+
+    @Test("Whose lease has a place in a full queue is not refused")
+    func fullQueue() throws {
+        try withFixture { fixture in
+            let store = fixture.store
+            var index: UInt64 = 0
+            func apply(_ command: Command) throws -> Outcome {
+                index += 1
+                return try store.apply(index: index, term: 1, payload: command.encode(timestampMilliseconds: 0))
+            }
+            _ = try apply(.grantLease(id: 1_000, ttlMilliseconds: 1_000))
+            for _ in 0...KeyValueLimits.maximumLockWaiters { _ = try apply(acquire()) }
+            #expect(try apply(acquire(1_000)) == .tooLarge(.lockQueue))
+            _ = try apply(.releaseLock(name: name, token: 1))
+            for _ in 0..<2 {
+                guard case .lock(let status) = try apply(acquire(1_000)) else { throw Unexpected() }
+                #expect(status.position == KeyValueLimits.maximumLockWaiters)
+            }
+            #expect(try apply(acquire()) == .tooLarge(.lockQueue))
         }
     }
 

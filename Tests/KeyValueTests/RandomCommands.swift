@@ -26,23 +26,24 @@ extension Command {
         case 78..<83:
             return .expireLeases((model.leases.keys.sorted() + [999]).shuffled(using: &generator))
         case 83..<92:
-            return .acquireLock(
-                LockRequest(
-                    name: lockName(using: &generator),
-                    lease: Int.random(in: 0..<20, using: &generator) == 0
-                        ? .none
-                        : Bool.random(using: &generator)
-                            ? .attached(leaseID(using: &generator, model))
-                            : .ttl(milliseconds: ttl(using: &generator)),
-                    waits: Bool.random(using: &generator),
-                    value: Array(fewValues(using: &generator))
-                )
-            )
-        default:
-            let name = lockName(using: &generator)
-            let token = model.locks[name]?.tickets.randomElement(using: &generator)?.token
-            return .releaseLock(name: name, token: token ?? 1)
+            return .acquireLock(.random(using: &generator, model))
+        default: return randomRelease(using: &generator, model)
         }
+    }
+
+    /// A random command about locks, more often one that asks than one that gives back, so that there are queues.
+    static func randomOfLocks(using generator: inout SeededGenerator, _ model: ReferenceModel) -> Command {
+        switch Int.random(in: 0..<10, using: &generator) {
+        case 0: .grantLease(id: UInt64.random(in: 0..<12, using: &generator), ttlMilliseconds: 10_000)
+        case 1..<8: .acquireLock(.random(using: &generator, model))
+        default: randomRelease(using: &generator, model)
+        }
+    }
+
+    private static func randomRelease(using generator: inout SeededGenerator, _ model: ReferenceModel) -> Command {
+        let name = lockName(using: &generator)
+        let token = model.locks[name]?.tickets.randomElement(using: &generator)?.token
+        return .releaseLock(name: name, token: token ?? 1, onlyWhileWaiting: Bool.random(using: &generator))
     }
 
     static func fewKeys(using generator: inout SeededGenerator) -> ArraySlice<UInt8> {
@@ -72,6 +73,30 @@ extension Command {
 
     static func lockName(using generator: inout SeededGenerator) -> [UInt8] {
         Array(["l", "l/1", "m"].randomElement(using: &generator)!.utf8)
+    }
+}
+
+extension LockRequest {
+    fileprivate static func random(using generator: inout SeededGenerator, _ model: ReferenceModel) -> LockRequest {
+        let name = Command.lockName(using: &generator)
+        let clients = Set(model.leases.filter { $0.value.owner == .client }.keys)
+        // Often who has a ticket already asks again.
+        let there = model.locks[name]?.tickets.map(\.lease).filter { clients.contains($0) } ?? []
+        let again = there.randomElement(using: &generator)
+        let lease: LeaseChoice =
+            switch Int.random(in: 0..<20, using: &generator) {
+            case 0: .none
+            case 1..<9: .attached(again ?? clients.sorted().randomElement(using: &generator) ?? 3)
+            case 9..<12: .attached(clients.sorted().randomElement(using: &generator) ?? 3)
+            case 12..<15: .attached(Command.leaseID(using: &generator, model))
+            default: .ttl(milliseconds: Command.ttl(using: &generator))
+            }
+        return LockRequest(
+            name: name,
+            lease: lease,
+            waits: Int.random(in: 0..<3, using: &generator) > 0,
+            value: Array(Command.fewValues(using: &generator))
+        )
     }
 }
 

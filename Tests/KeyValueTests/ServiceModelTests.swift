@@ -3,6 +3,27 @@ import Testing
 
 @testable import KeyValue
 
+/// How often commands about locks found a ticket that was there before, and changed nothing.
+private struct TicketCount {
+    /// Asked again with the lease that holds.
+    var holding = 0
+    /// Asked again with a lease in the queue.
+    var queued = 0
+    /// To be given back only while they wait, and held.
+    var kept = 0
+
+    mutating func add(_ command: Command, _ outcome: Outcome, after revision: UInt64) {
+        guard case .lock(let status) = outcome, status.token <= revision else { return }
+        if case .releaseLock = command {
+            kept += 1
+        } else if status.holds {
+            holding += 1
+        } else {
+            queued += 1
+        }
+    }
+}
+
 @Suite struct ServiceModelTests {
     private func options() -> StoreOptions {
         var options = StoreFixture.options
@@ -51,11 +72,15 @@ import Testing
             var generator = SeededGenerator(seed: seed)
             let one = try fixture(directory + "/1")
             let two = try fixture(directory + "/2")
+            var repeats = TicketCount()
             for round in 0..<120 {
                 for _ in 0..<Int.random(in: 1..<40, using: &generator) {
-                    let request = Request.random(using: &generator, one.model)
+                    var request = Request.random(using: &generator, one.model)
+                    if round % 4 == 0 { request.command = .randomOfLocks(using: &generator, one.model) }
+                    let revision = one.model.revision
                     let outcomes = try one.append([request])
                     #expect(try two.append([request]) == outcomes)
+                    repeats.add(request.command, outcomes[0], after: revision)
                 }
                 switch Int.random(in: 0..<8, using: &generator) {
                 case 0, 1: try two.store.flush()
@@ -79,6 +104,7 @@ import Testing
                     #expect(try one.store.checksum().checksum == two.store.checksum().checksum)
                 }
             }
+            #expect(repeats.holding > 0 && repeats.queued > 0 && repeats.kept > 0, "\(repeats), seed \(seed)")
             try one.store.flush()
             try one.store.close()
             let findings = try Store.examine(directory: directory + "/1")

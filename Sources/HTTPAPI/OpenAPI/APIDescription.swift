@@ -261,7 +261,10 @@ enum APIDescription {
             summary: "Take a lock, or wait for it",
             detail:
                 "The token of the answer fences off earlier holders: send it with writes as Kontiki-Fence. 409 when another holds the "
-                + "lock, and when wait is over. The lease is kept alive with PUT /leases/{id}; while a request waits, the node does it.",
+                + "lock, and when wait is over. The lease is kept alive with PUT /leases/{id}; while a request waits, the node does it. "
+                + "With lease in place of ttl, the ticket lives with that lease, which has one place in the queue: after a lost answer ask "
+                + "again, any node, and it is the same place with the same token, and with the value that was given first. When wait is over "
+                + "and the answer is 409, the place is given up; when the client goes away or gets any other error, it stays.",
             parameters: ["timeout"],
             fields: options,
             body: "NewLock",

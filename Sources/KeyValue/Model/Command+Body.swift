@@ -16,7 +16,8 @@ extension Command {
             request.lease.write(to: &writer)
             writer.write(short: request.name)
             writer.write(long: request.value)
-        case .releaseLock(let name, let token):
+        case .releaseLock(let name, let token, let onlyWhileWaiting):
+            writer.write(onlyWhileWaiting)
             writer.write(token)
             writer.write(short: name)
         }
@@ -49,8 +50,10 @@ extension Command {
             else { return nil }
             self = .acquireLock(LockRequest(name: name, lease: lease, waits: waits, value: value))
         case .releaseLock:
-            guard let token = reader.read(UInt64.self), let name = reader.readShort() else { return nil }
-            self = .releaseLock(name: name, token: token)
+            guard let onlyWhileWaiting = reader.readFlag(), let token = reader.read(UInt64.self),
+                let name = reader.readShort()
+            else { return nil }
+            self = .releaseLock(name: name, token: token, onlyWhileWaiting: onlyWhileWaiting)
         }
         guard reader.isAtEnd else { return nil }
     }

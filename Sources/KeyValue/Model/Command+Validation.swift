@@ -14,7 +14,7 @@ extension Command {
             leases.count > KeyValueLimits.maximumLeasesPerCommand ? .tooManyLeases : nil
         case .revokeLease(let id): LeaseChoice.attached(id).validate()
         case .acquireLock(let request): request.validate()
-        case .releaseLock(let name, _): Self.validate(lockName: name)
+        case .releaseLock(let name, _, _): Self.validate(lockName: name)
         }
     }
 

@@ -24,7 +24,9 @@ public enum Command: Hashable, Sendable {
     /// Takes a lock, or a place in its queue; see ``LockRequest``.
     case acquireLock(LockRequest)
     /// Gives back a lock, or a place in its queue.
-    case releaseLock(name: [UInt8], token: UInt64)
+    /// - onlyWhileWaiting: a ticket that holds the lock is left alone, and the outcome is that ticket. So a place can be given up
+    ///   without taking away what has been granted in the meantime.
+    case releaseLock(name: [UInt8], token: UInt64, onlyWhileWaiting: Bool = false)
 
     public static func put(
         key: ArraySlice<UInt8>,
@@ -130,10 +132,15 @@ public struct LockRequest: Hashable, Sendable {
     /// 1 to ``KeyValueLimits/maximumLockNameLength`` bytes of UTF-8.
     public var name: [UInt8]
     /// What the ticket lives with; not ``LeaseChoice/none``.
+    ///
+    /// A lease that was granted before has one ticket at most of each lock: asked again with it, the outcome is that very ticket,
+    /// as it stands, and nothing changes. So whoever lost an answer asks again, and never waits behind itself.
     public var lease: LeaseChoice
-    /// Whether to wait in the queue while somebody else holds the lock.
+    /// Whether to wait in the queue while somebody else holds the lock. A request that does not is refused while its lease has no
+    /// more than a place in the queue, too.
     public var waits: Bool
-    /// Who asks, for others to read: at most ``KeyValueLimits/maximumLockValueLength`` bytes.
+    /// Who asks, for others to read: at most ``KeyValueLimits/maximumLockValueLength`` bytes. A ticket that is there already
+    /// keeps the value that it was taken with.
     public var value: [UInt8]
 
     public init(name: [UInt8], lease: LeaseChoice, waits: Bool, value: [UInt8] = []) {

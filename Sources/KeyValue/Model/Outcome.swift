@@ -29,7 +29,8 @@ public enum Outcome: Hashable, Sendable {
     /// - leases: how many ended.
     /// - keys: how many keys were deleted with them.
     case leasesExpired(revision: UInt64, leases: Int, keys: Int)
-    /// The ticket that was taken.
+    /// The ticket that was taken, or that the lease had already; of a release, the one that holds the lock and was to be given
+    /// back only while it waits.
     case lock(LockTicketStatus)
     /// Somebody holds the lock, and the request does not wait.
     case lockHeld(LockStatus)

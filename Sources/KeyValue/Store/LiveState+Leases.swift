@@ -137,7 +137,7 @@ extension LiveState {
             try removeRecord(Space.attachments.raw(id, rawKey), &reader)
             if rawKey.first == Space.locks.rawValue {
                 lease.locks -= 1
-                try dropTickets(of: id, rawKey, kind, &reader)
+                try dropTicket(of: id, rawKey, kind, &reader)
             } else {
                 lease.keys -= 1
                 keys += 1

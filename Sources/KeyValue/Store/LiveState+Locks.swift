@@ -6,6 +6,14 @@ extension LiveState {
         var tickets: [LockTicket] = []
 
         var status: LockStatus? { item.flatMap { LockStatus($0) } }
+
+        /// Where the ticket of a lease stands: there is one at most.
+        func place(ofLease id: UInt64) -> Int? { tickets.firstIndex { $0.lease == id } }
+
+        func ticket(at place: Int, revision: UInt64) -> Outcome {
+            let name = Array(rawKey.dropFirst())
+            return .lock(LockTicketStatus(name: name, ticket: tickets[place], position: place, revision: revision))
+        }
     }
 
     private func lock(_ rawKey: [UInt8], _ reader: inout BatchReader) throws -> FoundLock {
@@ -28,6 +36,11 @@ extension LiveState {
 
     mutating func acquire(_ request: LockRequest, _ reader: inout BatchReader) throws -> Outcome {
         var lock = try lock(Space.locks.raw(request.name), &reader)
+        if case .attached(let id) = request.lease, let place = lock.place(ofLease: id), place == 0 || request.waits,
+            try attachableLease(id, &reader) != nil
+        {
+            return lock.ticket(at: place, revision: record.mark.revision)
+        }
         if let status = lock.status, !request.waits { return .lockHeld(status) }
         let bytes = lock.tickets.reduce(request.value.count) { $0 + $1.value.count }
         guard lock.tickets.count <= KeyValueLimits.maximumLockWaiters, bytes <= KeyValueLimits.maximumLockBytes else {
@@ -47,40 +60,37 @@ extension LiveState {
         lock.tickets.append(ticket)
         try write(lock, .put, &reader)
         try attach(lock.rawKey, to: id, &reader)
-        return .lock(
-            LockTicketStatus(
-                name: request.name,
-                ticket: ticket,
-                position: lock.tickets.count - 1,
-                revision: ticket.token
-            )
-        )
+        return lock.ticket(at: lock.tickets.count - 1, revision: ticket.token)
     }
 
-    mutating func release(_ name: [UInt8], _ token: UInt64, _ reader: inout BatchReader) throws -> Outcome {
+    mutating func release(
+        _ name: [UInt8],
+        _ token: UInt64,
+        onlyWhileWaiting: Bool,
+        _ reader: inout BatchReader
+    ) throws -> Outcome {
         var lock = try lock(Space.locks.raw(name), &reader)
         guard let place = lock.tickets.firstIndex(where: { $0.token == token }) else { throw Refusal(.lockNotFound) }
+        if place == 0, onlyWhileWaiting { return lock.ticket(at: place, revision: record.mark.revision) }
         let ticket = lock.tickets.remove(at: place)
         try write(lock, .delete, &reader)
-        if !lock.tickets.contains(where: { $0.lease == ticket.lease }) {
-            try detach(lock.rawKey, from: ticket.lease, &reader)
-        }
+        try detach(lock.rawKey, from: ticket.lease, &reader)
         if place == 0, let next = lock.tickets.first { try renew(next.lease, &reader) }
         return .lockReleased(revision: record.mark.revision)
     }
 
-    /// Takes from a lock all tickets that live with a lease which ends.
-    mutating func dropTickets(
+    /// Takes from a lock the ticket that lives with a lease which ends.
+    mutating func dropTicket(
         of lease: UInt64,
         _ rawKey: [UInt8],
         _ kind: Event.Kind,
         _ reader: inout BatchReader
     ) throws {
         var lock = try lock(rawKey, &reader)
-        guard let holder = lock.tickets.first else { return }
-        lock.tickets.removeAll { $0.lease == lease }
+        guard let place = lock.place(ofLease: lease) else { return }
+        lock.tickets.remove(at: place)
         try write(lock, kind, &reader)
-        if let next = lock.tickets.first, next.token != holder.token { try renew(next.lease, &reader) }
+        if place == 0, let next = lock.tickets.first { try renew(next.lease, &reader) }
     }
 
     /// Writes a changed lock; one without a ticket is removed, as a change of `kind`.

@@ -134,7 +134,8 @@ extension LiveState {
         case .revokeLease(let id): return try revoke(id, &reader)
         case .expireLeases(let leases): return try expire(leases, &reader)
         case .acquireLock(let request): return try acquire(request, &reader)
-        case .releaseLock(let name, let token): return try release(name, token, &reader)
+        case .releaseLock(let name, let token, let onlyWhileWaiting):
+            return try release(name, token, onlyWhileWaiting: onlyWhileWaiting, &reader)
         }
     }
 }

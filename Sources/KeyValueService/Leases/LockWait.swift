@@ -6,8 +6,9 @@ internal import Synchronization
 public enum LockAnswer: Sendable {
     /// The ticket holds the lock.
     case acquired(LockTicketStatus)
-    /// It was not granted in time, and its place in the queue was given back, or, with an idempotency key of the client's, is kept until
-    /// the ticket's lease ends. The lock as it stands.
+    /// It was not granted in time, and its place in the queue was given back; it is never granted later. But with an idempotency
+    /// key of the client's and a lease of the ticket's own, the place is kept until that lease ends. The lock as it stands; nil
+    /// when nobody holds it. Where a task was cancelled it is nil, too, and see ``LockWait/cancel()``.
     case notGranted(LockStatus?)
     /// The ticket's lease ended, or it was given back, while it waited.
     case lost
@@ -17,9 +18,13 @@ public enum LockAnswer: Sendable {
 
 /// A request for a lock, on its way through the queue.
 ///
-/// It keeps the ticket's lease alive while it waits, and never leaves a ticket behind that nobody knows of: not when the time is
-/// up, not when the client goes away, and not when it cannot be told at first whether one was taken. Whoever gave the request an
-/// idempotency key of its own does know of the ticket; see ``cancel()``.
+/// It keeps the ticket's lease alive while it waits, and never leaves a ticket behind that nobody can come back for: not when the
+/// time is up, not when the client goes away, and not when it cannot be told at first whether one was taken.
+///
+/// Whoever gave the request an idempotency key of its own, or a lease that was granted before, can come back: the same key, and
+/// the same lease, find the same ticket, at any node. So several requests may be told of one ticket, and this one never takes
+/// away what another was told it holds: a place is left when the client goes away or gets an error, and when the time is up it is
+/// given back only if it does not hold the lock by then, otherwise the answer is that it does.
 public final class LockWait: Sendable {
     typealias Completion = @Sendable (Result<LockAnswer, ServiceError>) -> Void
 
@@ -39,6 +44,8 @@ public final class LockWait: Sendable {
     private let options: CommandOptions
     /// The client named the request, and may send it again, here or elsewhere, to go on with the same ticket.
     private let isNamed: Bool
+    /// The ticket lives with a lease that was granted before, which has one place in the queue, whoever asks for it.
+    private let isAttached: Bool
     private let deadline: NIODeadline
 
     init(
@@ -54,9 +61,10 @@ public final class LockWait: Sendable {
         self.request = request
         self.deadline = deadline
         isNamed = options.idempotency != nil
+        isAttached = if case .attached = request.lease { true } else { false }
         var options = options
-        // With a name of its own, the request can be asked again what it did when its answer is lost.
-        options.idempotency = options.idempotency ?? Self.makeKey()
+        // With a name of its own, the request can be asked again what it did when its answer is lost. A lease is a name, too.
+        if !isNamed, !isAttached { options.idempotency = Self.makeKey() }
         self.options = options
         state = Mutex(State(completion: completion))
     }
@@ -66,11 +74,14 @@ public final class LockWait: Sendable {
         return IdempotencyKey(key: Array("\0lock".utf8) + bytes, fingerprint: 0)
     }
 
+    private var canComeBack: Bool { isNamed || isAttached }
+
     /// The client is gone: a place that was taken is given back, and nothing is answered. Nothing happens when it was answered already.
     /// Any thread.
     ///
-    /// With an idempotency key of the client's the place stays until the ticket's lease ends, no longer kept alive: the same request may be
-    /// waiting at another node by now, or hold the lock already, and would lose what it has.
+    /// With an idempotency key of the client's, or a lease that was granted before, the place stays until the ticket's lease
+    /// ends, no longer kept alive from here: the client may be waiting with the same ticket at another node by now, or hold the
+    /// lock already, and would lose what it has.
     public func cancel() { end(because: nil) }
 
     func start() {
@@ -79,7 +90,7 @@ public final class LockWait: Sendable {
             case .success(let written): self.asked(written)
             case .failure(let error):
                 self.end(because: .failure(error))
-                if error.mayHaveExecuted, !self.isNamed { self.clearUp(attempts: 10) }
+                if error.mayHaveExecuted, !self.canComeBack { self.clearUp(attempts: 10) }
             }
         }
     }
@@ -173,15 +184,32 @@ public final class LockWait: Sendable {
         }
     }
 
-    private func timeIsUp() {
+    /// Gives up the place, unless it was granted in the meantime, which is the answer then. Any thread.
+    func timeIsUp() {
         guard let (completion, ticket) = takeCompletion() else { return }
-        let name = request.name
-        let service = service
-        // Who comes back with the key may have done so already, elsewhere; who does not leaves the queue when the lease ends.
-        service.releaseTicket(name, isNamed ? nil : ticket?.token) {
-            completion?(.success(.notGranted(try? service.store.lock(name: name).lock)))
+        // Who comes back with the key may have done so already, elsewhere; who does not leaves the queue when the ticket's own
+        // lease ends.
+        guard let ticket, isAttached || !isNamed else {
+            completion?(.success(notGranted))
+            return
+        }
+        service.releaseTicket(request.name, ticket.token, onlyWhileWaiting: true) { result in
+            switch result {
+            case .success(.lock(let granted)): completion?(.success(.acquired(granted)))
+            case .success: completion?(.success(self.notGranted))
+            case .failure(var error) where self.isAttached:
+                // It may wait still, or hold the lock: told that it is not known, the client asks again.
+                error.mayHaveExecuted = true
+                completion?(.failure(error))
+            case .failure:
+                // Nobody else knows of the ticket: it goes even if it holds the lock by then.
+                self.giveBack(ticket)
+                completion?(.success(self.notGranted))
+            }
         }
     }
+
+    private var notGranted: LockAnswer { .notGranted(try? service.store.lock(name: request.name).lock) }
 
     // MARK: The end
 
@@ -191,10 +219,11 @@ public final class LockWait: Sendable {
 
     /// Gives back a ticket that nobody wants, unless the client can come back for it.
     func giveBack(_ ticket: LockTicketStatus) {
-        if !isNamed { service.releaseTicket(request.name, ticket.token) }
+        if !canComeBack { service.giveBackTicket(request.name, ticket.token) }
     }
 
-    /// Ends it with an answer, or without one; a ticket that does not hold is given back, unless the client can come back for it.
+    /// Ends it with an answer, or without one; a ticket that does not hold is given back, unless the client can come back for it:
+    /// then it is not known what becomes of it.
     private func end(because result: Result<LockAnswer, ServiceError>?) {
         guard let (completion, ticket) = takeCompletion() else { return }
         let isKept =
@@ -203,7 +232,13 @@ public final class LockWait: Sendable {
             case .success(.notGranted), .failure, nil: false
             }
         if !isKept, let ticket { giveBack(ticket) }
-        if let result { completion?(result) }
+        guard let result else { return }
+        if case .failure(var error) = result, ticket != nil, canComeBack {
+            error.mayHaveExecuted = true
+            completion?(.failure(error))
+        } else {
+            completion?(result)
+        }
     }
 
     private func takeCompletion() -> (Completion?, LockTicketStatus?)? {
@@ -226,7 +261,7 @@ public final class LockWait: Sendable {
             switch result {
             case .success(let written):
                 if case .lock(let ticket) = written.outcome.original {
-                    self.service.releaseTicket(self.request.name, ticket.token)
+                    self.service.giveBackTicket(self.request.name, ticket.token)
                 }
             case .failure(let error):
                 if error.code != .shuttingDown { self.clearUp(attempts: attempts - 1) }
@@ -237,7 +272,7 @@ public final class LockWait: Sendable {
 
 extension KeyValueNode {
     /// Asks for a lock; with ``KeyValue/LockRequest/waits``, waits in its queue until it is granted or the deadline has come. While it waits,
-    /// the ticket's lease is kept alive.
+    /// the ticket's lease is kept alive. Asked again with a lease that was granted before, it is the same ticket, at any node.
     ///
     /// - Parameters:
     ///   - eventLoop: keeps the time of the wait.
@@ -264,20 +299,25 @@ extension KeyValueNode {
         return wait
     }
 
-    /// Gives a ticket back, trying again for a while; `completion` is called after the first try. A ticket that stays for lack of a leader
-    /// ends with its lease.
-    func releaseTicket(_ name: [UInt8], _ token: UInt64?, attempts: Int = 10, completion: (@Sendable () -> Void)? = nil)
-    {
-        guard let token, attempts > 0 else {
-            completion?()
-            return
-        }
-        write(.releaseLock(name: name, token: token), deadline: .now() + .seconds(2)) { result in
+    /// Gives a ticket back, trying again for a while. A ticket that stays for lack of a leader ends with its lease.
+    func giveBackTicket(_ name: [UInt8], _ token: UInt64, attempts: Int = 10) {
+        guard attempts > 0 else { return }
+        releaseTicket(name, token) { result in
             if case .failure(let error) = result, error.code != .shuttingDown {
-                self.releaseTicket(name, token, attempts: attempts - 1)
+                self.giveBackTicket(name, token, attempts: attempts - 1)
             }
-            completion?()
         }
+    }
+
+    /// Tries once to give a ticket back.
+    func releaseTicket(
+        _ name: [UInt8],
+        _ token: UInt64,
+        onlyWhileWaiting: Bool = false,
+        completion: @escaping @Sendable (Result<KeyValue.Outcome, ServiceError>) -> Void
+    ) {
+        let command = Command.releaseLock(name: name, token: token, onlyWhileWaiting: onlyWhileWaiting)
+        write(command, deadline: .now() + .seconds(2)) { result in completion(result.map(\.outcome)) }
     }
 }
 
@@ -302,7 +342,7 @@ final class LockHandle: Sendable {
         state.withLock { $0.completion = completion }
         let wait = start { result in
             if let completion = self.take() { return completion(result) }
-            // Granted while the task was being cancelled, which was answered already.
+            // Granted while the task was being cancelled, which was answered already. Who can come back for it finds it granted.
             if case .success(.acquired(let ticket)) = result { self.state.withLock { $0.wait }?.giveBack(ticket) }
         }
         let isCancelled = state.withLock { state -> Bool in
