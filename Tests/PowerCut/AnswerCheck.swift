@@ -39,7 +39,7 @@ struct AnswerCheck {
             switch request.command {
             case .revokeLease(let id): leaseEnds[id] = step.position.index
             case .expireLeases(let ids): for id in ids { leaseEnds[id] = step.position.index }
-            case .releaseLock(let name, let token): releases[Ticket(name: name, token: token)] = step.position.index
+            case .releaseLock(let name, let token, _): releases[Ticket(name: name, token: token)] = step.position.index
             case .increment(let key, let by, _) where key.starts(with: Self.counters):
                 if let key = request.options.idempotency?.key, !seen.insert(key).inserted { continue }
                 sums[key, default: 0] += by
@@ -92,7 +92,7 @@ struct AnswerCheck {
             if !isEnded, try position(status.name, status.token) == nil {
                 throw Violation("the ticket \(status.token) was given, nothing ended it, and it is not there")
             }
-        case (.lockReleased, .releaseLock(let name, let token)):
+        case (.lockReleased, .releaseLock(let name, let token, _)):
             if try position(name, token) != nil { throw Violation("the ticket \(token) was given back and is there") }
         default: break
         }
