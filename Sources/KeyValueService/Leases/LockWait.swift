@@ -32,8 +32,9 @@ public final class LockWait: Sendable {
         var completion: Completion?
         var ticket: LockTicketStatus?
         var watch: Watch?
-        var timers: [Scheduled<Void>] = []
-        var keepsAlive: RepeatedTask?
+        var timer: SharedTimers.Timer?
+        /// Of the next keep-alive of the ticket's lease.
+        var keepAliveTimer: SharedTimers.Timer?
         var isOver = false
     }
 
@@ -114,24 +115,28 @@ public final class LockWait: Sendable {
 
     private func wait(_ ticket: LockTicketStatus) {
         watch()
-        let timer = eventLoop.scheduleTask(deadline: deadline) { self.timeIsUp() }
-        let pause = ttl(of: ticket).map { TimeAmount.milliseconds(Int64(clamping: max($0 / 3, 100))) }
-        let keepsAlive = pause.map { pause in
-            eventLoop.scheduleRepeatedTask(initialDelay: pause, delay: pause) { _ in
-                self.service.keepLeaseAlive(ticket.ticket.lease, deadline: .now() + pause) { _ in }
-            }
-        }
-        let isOver = state.withLock { state -> Bool in
-            guard !state.isOver else { return true }
-            state.timers.append(timer)
-            state.keepsAlive = keepsAlive
-            return false
-        }
-        if isOver {
-            timer.cancel()
-            keepsAlive?.cancel()
+        keep(service.timers.schedule(at: deadline) { self.eventLoop.execute { self.timeIsUp() } }) { $0.timer = $1 }
+        if let milliseconds = ttl(of: ticket) {
+            keepAlive(ticket, every: .milliseconds(Int64(clamping: max(milliseconds / 3, 100))))
         }
         look()
+    }
+
+    private func keepAlive(_ ticket: LockTicketStatus, every pause: TimeAmount) {
+        let timer = service.timers.schedule(at: .now() + pause) {
+            guard !self.state.withLock({ $0.isOver }) else { return }
+            self.service.keepLeaseAlive(ticket.ticket.lease, deadline: .now() + pause) { _ in }
+            self.keepAlive(ticket, every: pause)
+        }
+        keep(timer) { $0.keepAliveTimer = $1 }
+    }
+
+    private func keep(_ timer: SharedTimers.Timer, _ store: (inout State, SharedTimers.Timer) -> Void) {
+        let isOver = state.withLock { state -> Bool in
+            if !state.isOver { store(&state, timer) }
+            return state.isOver
+        }
+        if isOver { service.timers.cancel(timer) }
     }
 
     private func ttl(of ticket: LockTicketStatus) -> UInt64? {
@@ -249,8 +254,7 @@ public final class LockWait: Sendable {
         }
         guard let before else { return nil }
         before.watch?.cancel()
-        for timer in before.timers { timer.cancel() }
-        before.keepsAlive?.cancel()
+        for case .some(let timer) in [before.timer, before.keepAliveTimer] { service.timers.cancel(timer) }
         return (before.completion, before.ticket)
     }
 
