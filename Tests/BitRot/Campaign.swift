@@ -11,7 +11,17 @@ struct Campaign: Sendable {
         var refused = 0
         var stopped = 0
         var failures: [String] = []
+        /// What sorts of records were told of.
         var reasons: [String: Int] = [:]
+
+        /// Takes note of what a damage was told by.
+        mutating func note(_ told: String) {
+            let sorts = [
+                "the history of": "history", "the deletion of": "deletions", "lease": "leases", "lock “": "locks",
+                "idempotency": "idempotency keys",
+            ]
+            for (words, sort) in sorts where told.contains(words) { reasons[sort, default: 0] += 1 }
+        }
 
         mutating func add(_ other: Counts) {
             harmless += other.harmless
@@ -44,6 +54,8 @@ struct Campaign: Sendable {
         let mattering = detected + counts.failures.count
         let share = mattering == 0 ? 100 : Double(detected) * 100 / Double(mattering)
         let wrong = counts.failures.count { $0.contains("WRONG") }
+        let reasons = counts.reasons.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value)" }
+        print("bit rot: records of the state that were told of, by sort: \(reasons.joined(separator: ", "))")
         let seconds = (ContinuousClock.now - start) / .seconds(1)
         print(
             """
@@ -79,6 +91,7 @@ struct Campaign: Sendable {
                     counts.failures.append("\(begun.map { "\($0)" } ?? line): \(words[2...].joined(separator: " "))")
                 }
                 begun = nil
+                counts.note(told)
                 next = number + options.jobs
             }
             if let begun {

@@ -11,6 +11,8 @@ struct Image {
 
     private(set) var files: [File] = []
     private(set) var directories: [String] = []
+    /// Where leases, locks, idempotency keys and what is deleted are named in the state and the snapshots.
+    private(set) var places: [(file: Int, offset: Int)] = []
 
     init(reading directory: String) throws {
         let names = FileManager.default.enumerator(atPath: directory)?.compactMap { $0 as? String } ?? []
@@ -32,6 +34,21 @@ struct Image {
                     size: bytes.count
                 )
             )
+        }
+        findPlaces()
+    }
+
+    /// Takes note of what ``Coordination`` has written.
+    private mutating func findPlaces() {
+        for (number, file) in files.enumerated() where !file.path.hasPrefix("log/") {
+            let content = Data(file.bytes)
+            for name in ["leased/", "short/", "lock/", "request-", "deleted/"] {
+                var rest = 0..<content.count
+                while let found = content.range(of: Data(name.utf8), in: rest) {
+                    places.append((number, found.lowerBound))
+                    rest = found.upperBound..<content.count
+                }
+            }
         }
     }
 
@@ -96,9 +113,12 @@ struct Damaging: CustomStringConvertible {
         let data = image.files.indices.filter { image.files[$0].path.hasSuffix("data.mdb") }
         let others = image.files.indices.filter { !data.contains($0) && !image.files[$0].bytes.isEmpty }
         let draw = Int.random(in: 0..<100, using: &generator)
-        file = (draw < 85 ? data : others).randomElement(using: &generator) ?? 0
+        let named = draw % 10 == 0 ? image.places.randomElement(using: &generator) : nil
+        file = named?.file ?? (draw < 85 ? data : others).randomElement(using: &generator) ?? 0
         let content = image.files[file].bytes
-        if draw < 25 {
+        if let named {
+            offset = max(0, named.offset + Int.random(in: -40...40, using: &generator))
+        } else if draw < 25 {
             offset = 4096 * Int.random(in: 0...1, using: &generator) + Int.random(in: 0..<152, using: &generator)
         } else if draw < 65 {
             // Pages that are, or were, branches, leaves or the first of some overflow pages: their heads, where most of what matters is.

@@ -24,10 +24,12 @@ struct Node {
         func set(_ text: String) { first.withLock { $0 = $0 ?? text } }
     }
 
+    /// - Parameter milliseconds: what the cluster's time advances by; it stands when none is given.
     static func start(
         _ directory: String,
         isNew: Bool = false,
         isExamined: Bool = true,
+        milliseconds: @escaping @Sendable () -> UInt64 = { 0 },
         on group: MultiThreadedEventLoopGroup
     ) async throws -> Node {
         let fault = Fault()
@@ -36,7 +38,7 @@ struct Node {
         storeOptions.mapSize = 1 << 30
         if !isExamined { storeOptions.verification = .testOnlyNone }
         let (store, rebuild) = try StateOpening.open(directory: directory, options: storeOptions)
-        let machine = KeyValueMachine(store: store) { fault.set("\($0)") }
+        let machine = KeyValueMachine(store: store, milliseconds: milliseconds) { fault.set("\($0)") }
         var options = NodeOptions(
             directory: directory,
             name: "rot",
@@ -71,18 +73,32 @@ struct Node {
         }
     }
 
-    /// Executes a command, and throws when its outcome is not success.
-    func execute(_ command: Command) async throws {
+    /// Executes a command, and answers what came of it; throws when it was not executed.
+    @discardableResult
+    func execute(_ command: Command, _ options: CommandOptions = .none) async throws -> KeyValue.Outcome {
         for _ in 0..<2000 {
             if let text = fault.text { throw Stopped(text) }
-            switch await node.propose(command.encode(timestampMilliseconds: 1_700_000_000_000)) {
-            case .applied(.success, _): return
+            switch await node.propose(command.encode(options: options, timestampMilliseconds: 1_700_000_000_000)) {
+            case .applied(.success(let outcome), _): return outcome
             case .applied(.failure(let error), _): throw error
             case .rejected: try await Task.sleep(for: .milliseconds(1))
             case .unknown: throw Stopped(fault.text ?? "the outcome is unknown")
             }
         }
         throw Stopped(fault.text ?? "no leader")
+    }
+
+    /// Asks again, all at once, what was asked when the directory was made.
+    func askAgain() async throws -> [KeyValue.Outcome] {
+        try await withThrowingTaskGroup(of: (number: Int, outcome: KeyValue.Outcome).self) { group in
+            for number in Coordination.asked {
+                let (command, options) = Coordination.command(number)
+                group.addTask { (number, try await execute(command, options)) }
+            }
+            var outcomes: [Int: KeyValue.Outcome] = [:]
+            for try await (number, outcome) in group { outcomes[number] = outcome }
+            return outcomes.sorted { $0.key < $1.key }.map(\.value)
+        }
     }
 
     /// Waits until a strong read may be answered.

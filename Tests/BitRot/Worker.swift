@@ -5,21 +5,31 @@ import KeyValue
 import KeyValueService
 import NIOPosix
 import RaftNode
+import RaftStorage
+import Synchronization
 
 /// Makes the data directory that is damaged, and starts servers on damaged copies of it. In a process of its own: LMDB may end it.
 struct Worker {
     private static let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
 
-    /// A log with entries of all kinds, a state with small and big items after several flushes, two snapshots, and one that comes in.
+    /// A log with entries of all kinds; a state with small and big items, leases, locks, idempotency keys and a past, all of it
+    /// after several flushes; two snapshots, and one that comes in.
     static func makeBase(_ directory: String) async throws {
         try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
         let live = directory + ".live"
         try FileManager.default.createDirectory(atPath: live, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(atPath: live) }
-        let server = try await Node.start(live, isNew: true, on: group)
+        let time = Mutex<UInt64>(0)
+        let server = try await Node.start(live, isNew: true, milliseconds: { time.withLock { $0 } }, on: group)
         var generator = Generator(state: 1)
         try await server.confirm()
         for round in 0..<900 {
+            if round % 8 == 5, round / 8 < Coordination.count - 10 {
+                time.withLock { $0 += 500 }
+                let (command, options) = Coordination.command(round / 8)
+                try await server.execute(command, options)
+                continue
+            }
             let key = Array("key/\(Int.random(in: 0..<400, using: &generator))".utf8)
             let length = round % 60 == 59 ? 40_000 : Int.random(in: 0..<900, using: &generator)
             let value = (0..<length).map { _ in UInt8.random(in: 0...255, using: &generator) }
@@ -42,6 +52,10 @@ struct Worker {
                 .put(key: Array("last/\(number)".utf8)[...], value: Array("value \(number)".utf8)[...])
             )
         }
+        for number in Coordination.count - 10..<Coordination.count {
+            let (command, options) = Coordination.command(number)
+            try await server.execute(command, options)
+        }
         try await Self.awaitSilence(live)
         // Everything acknowledged is durable, nothing is being written: what lies there now is what kill -9 leaves.
         try Image(reading: live).write(to: directory, nil)
@@ -53,6 +67,44 @@ struct Worker {
             try whole.prefix(whole.count / 2).write(to: URL(fileURLWithPath: "\(directory)/snapshots/f\(incoming)"))
         }
         guard names.count == 2 else { throw Node.Stopped("there are \(names.count) snapshots, not 2") }
+        try Self.checkKinds(directory)
+    }
+
+    /// There is something of all kinds in the state's file and in the newest snapshot, without what the log adds.
+    private static func checkKinds(_ directory: String) throws {
+        let copy = directory + ".copy"
+        try Image(reading: directory).write(to: copy, nil)
+        defer { try? FileManager.default.removeItem(atPath: copy) }
+        let state = try Store.open(directory: copy + "/state")
+        defer { try? state.close() }
+        try checkKinds(state, "the state")
+        let snapshots = try SnapshotStore(directory: copy + "/snapshots")
+        guard let newest = try snapshots.latest() else { throw Node.Stopped("there is no snapshot") }
+        let reader = try snapshots.open(newest)
+        try FileManager.default.createDirectory(atPath: copy + "/restored", withIntermediateDirectories: true)
+        let restored = try Store.open(directory: copy + "/restored")
+        defer { try? restored.close() }
+        try KeyValueMachine(store: restored) { _ in }.restore(
+            position: newest.position,
+            configuration: newest.configuration,
+            from: { try reader.read(maxBytes: $0) }
+        )
+        try checkKinds(restored, "the snapshot")
+    }
+
+    private static func checkKinds(_ store: Store, _ name: String) throws {
+        let events = try store.events(after: store.compactRevision, maximumEvents: .max, maximumBytes: .max).events
+        let locks = try store.events(after: store.compactRevision, EventFilter(space: .locks)).events
+        let mark = store.mark
+        let (command, options) = Coordination.command(Coordination.asked[0])
+        let answer = try store.apply(
+            index: mark.index + 1,
+            term: mark.term,
+            payload: command.encode(options: options, timestampMilliseconds: 1)
+        )
+        guard try store.leases(limit: .max).leases.count > 2, try store.locks(limit: .max).locks.count > 1,
+            Set(events.map(\.kind)) == [.put, .delete, .expire], !locks.isEmpty, case .replayed = answer
+        else { throw Node.Stopped("\(name) does not hold something of each kind") }
     }
 
     /// Waits until there are two snapshots and no file has changed for a while.
@@ -89,8 +141,12 @@ struct Worker {
         try image.write(to: scratch, nil)
         let server = try await Node.start(scratch, on: Self.group)
         try await server.confirm()
-        let first = try Content.read(server.store, expecting: [])
-        expected = first.listed
+        var content = try Content.read(server.store, expecting: nil).listed
+        content.answers = try await server.askAgain()
+        for answer in content.answers {
+            guard case .replayed = answer else { throw Node.Stopped("a request is executed twice: \(answer)") }
+        }
+        expected = content
         await server.stop()
     }
 
@@ -138,15 +194,15 @@ struct Worker {
         let verdict: Verdict
         do {
             try await server.confirm()
-            let (listed, asked) = try Content.read(server.store, expecting: expected.items.keys)
+            var (listed, asked) = try Content.read(server.store, expecting: expected)
+            listed.answers = try await server.askAgain()
+            asked.answers = listed.answers
             if listed == expected, asked == expected {
                 try await server.execute(.put(key: Array("after".utf8)[...], value: [1]))
                 verdict = noticed.map { .mended($0) } ?? .harmless
             } else {
-                verdict = .wrong(
-                    "listed \(listed.items.count) of \(expected.items.count) keys, revision \(listed.revision) of "
-                        + "\(expected.revision); noticed: \(noticed ?? "nothing")"
-                )
+                let wrong = listed == expected ? asked : listed
+                verdict = .wrong("other \(wrong.difference(from: expected)); noticed: \(noticed ?? "nothing")")
             }
         } catch {
             verdict = .stopped("\(error)")
