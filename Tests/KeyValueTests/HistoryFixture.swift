@@ -180,11 +180,26 @@ final class HistoryFixture {
             default: .prefix([])
             }
         let filter = EventFilter(match, withPrevious: Bool.random(using: &generator))
+        // What was there before may be wanted of some keys only.
+        let isPartial = Bool.random(using: &generator)
+        func wantsPrevious(_ key: ArraySlice<UInt8>) -> Bool {
+            isPartial ? key.count % 2 == 0 : filter.withPrevious
+        }
+        var asked: [ArraySlice<UInt8>] = []
         let limit = Int.random(in: 0..<40, using: &generator)
         let bytes = Bool.random(using: &generator) ? 1 << 20 : 300
         var (seen, after) = ([Event](), revision)
         while after < self.revision {
-            let page = try store.events(after: after, filter, maximumEvents: limit, maximumBytes: bytes)
+            let page = try store.events(
+                after: after,
+                filter,
+                maximumEvents: limit,
+                maximumBytes: bytes,
+                wantsPrevious: isPartial
+                    ? {
+                        asked.append($0); return wantsPrevious($0)
+                    } : nil
+            )
             #expect(page.through > after)
             #expect(page.events.allSatisfy { $0.revision > after && $0.revision <= page.through })
             if let last = page.events.last?.revision {
@@ -194,10 +209,15 @@ final class HistoryFixture {
             guard page.through > after else { return }
             after = page.through
         }
-        #expect(seen == expectedEvents(after: revision, filter), "after \(revision), \(filter)")
+        #expect(seen == expectedEvents(after: revision, filter, wantsPrevious), "after \(revision), \(filter)")
+        if isPartial { #expect(asked == seen.map(\.item.key)) }
     }
 
-    private func expectedEvents(after revision: UInt64, _ filter: EventFilter) -> [Event] {
+    private func expectedEvents(
+        after revision: UInt64,
+        _ filter: EventFilter,
+        _ wantsPrevious: (ArraySlice<UInt8>) -> Bool
+    ) -> [Event] {
         events.filter { event in
             guard event.revision > revision else { return false }
             switch filter.match {
@@ -206,7 +226,7 @@ final class HistoryFixture {
             }
         }.map { event in
             var event = event
-            if !filter.withPrevious { event.previous = nil }
+            if !wantsPrevious(event.item.key) { event.previous = nil }
             return event
         }
     }
