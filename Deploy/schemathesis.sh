@@ -37,7 +37,7 @@ import re
 
 import schemathesis
 
-DURATION = re.compile(r"[0-9]{1,9}(ms|s|m|h)\Z")
+DURATION = re.compile(r"[0-9]{1,11}(ms|s|m|h)\Z")
 
 
 def bound(values, name, value, is_meant=lambda text: DURATION.match(text)):

@@ -1,6 +1,9 @@
 /// Durations as the API writes them: `500ms`, `30s`, `5m`, `1h`.
 enum Durations {
-    /// Milliseconds, or nil when the text is none of the forms or the number has more than nine digits.
+    /// The milliseconds of the longest lease have as many.
+    private static let maximumDigits = 11
+
+    /// Milliseconds, or nil when the text is none of the forms or the number has more than eleven digits.
     static func milliseconds(_ text: some Sequence<UInt8>) -> Int? {
         var number = 0
         var digits = 0
@@ -8,7 +11,7 @@ enum Durations {
         for byte in text {
             if unit.isEmpty, (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte) {
                 digits += 1
-                guard digits <= 9 else { return nil }
+                guard digits <= maximumDigits else { return nil }
                 number = number * 10 + Int(byte - UInt8(ascii: "0"))
             } else {
                 guard unit.count < 2 else { return nil }

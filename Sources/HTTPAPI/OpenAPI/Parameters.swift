@@ -18,7 +18,7 @@ struct ParameterDescription: Sendable {
     }
 
     private static let revision: JSONValue = ["type": "integer", "format": "int64", "minimum": 0]
-    private static let duration: JSONValue = ["type": "string", "pattern": "^[0-9]{1,9}(ms|s|m|h)$"]
+    private static let duration: JSONValue = ["type": "string", "pattern": "^[0-9]{1,11}(ms|s|m|h)$"]
     private static let text: JSONValue = ["type": "string"]
 
     /// All of them. One name means the same wherever it is taken.
