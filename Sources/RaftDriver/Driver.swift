@@ -57,6 +57,8 @@ package struct Driver: Sendable {
     private var snapshotBytes: Int
     private var bytesSinceSnapshot = 0
     private var isSnapshotWanted = false
+    /// The learner whose promotion was asked for last, and when that is tried again.
+    private var promotionTried: ServerID?
     private var promotionTick: UInt64 = 0
     /// When what lacked room is tried again.
     private var flushRetry = Retry()
@@ -414,15 +416,19 @@ package struct Driver: Sendable {
 
     /// A learner that has caught up becomes what its member record says, one change at a time.
     private mutating func promoteCaughtUp(into actions: inout Actions) {
-        guard core.hasCommittedInTerm, !core.configuration.isJoint, tick >= promotionTick else { return }
+        let isSettled = core.configurationIndex <= core.commitIndex || isPlanted(.changesTwiceAtOnce)
+        guard core.hasCommittedInTerm, isSettled, !core.configuration.isJoint else { return }
         for view in core.peerViews {
             guard core.configuration.isLearner(view.id), let member = core.configuration.member(view.id),
                 member.promotion != .manual,
                 // Heard of by this leader: a new one knows nothing of a learner that may be gone, and would wait for its vote.
                 view.match > 0,
                 view.match + options.promotionLag >= core.lastIndex || isPlanted(.promotesLaggingLearners),
-                view.ticksSinceContact <= core.options.electionTicks
+                view.ticksSinceContact <= core.options.electionTicks,
+                // What did not come about is tried again after a while; others need not wait for that.
+                view.id != promotionTried || tick >= promotionTick
             else { continue }
+            promotionTried = view.id
             promotionTick = tick + core.options.electionTicks
             if let target = core.configuration.promoting(member) {
                 step([.changeMembership(Driver.internalToken, to: target)], into: &actions)
