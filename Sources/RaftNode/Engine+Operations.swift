@@ -290,13 +290,14 @@ extension Engine {
     // MARK: The end
 
     /// Hands leadership over, lets pending work finish, makes the state durable and closes everything.
-    func shutdown() async {
+    func shutdown(patience: TimeAmount?) async {
         let electionMilliseconds = Int64(options.core.electionTicks) * Int64(options.tickMilliseconds)
+        let patience = patience ?? .milliseconds(4 * electionMilliseconds)
         if board.current.role == .leader, board.current.configuration.voters.count > 1 {
-            _ = await carryOut(.transfer(to: nil), timeout: .milliseconds(4 * electionMilliseconds))
+            _ = await carryOut(.transfer(to: nil), timeout: patience)
         }
         inbox.close()
-        await finishPending(within: .milliseconds(4 * electionMilliseconds))
+        await finishPending(within: patience)
         try? await loop.submit { [self] in
             tickTask?.cancel()
             scrubTask?.cancel()

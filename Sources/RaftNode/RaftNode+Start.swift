@@ -83,7 +83,7 @@ extension RaftNode {
             try await node.begin(as: bound)
             return node
         } catch {
-            await engine.shutdown()
+            await engine.shutdown(patience: nil)
             throw error
         }
     }

@@ -114,5 +114,8 @@ public final class RaftNode<Machine: StateMachine>: Sendable {
     // MARK: Stopping
 
     /// Hands leadership over if it has it, finishes what is pending, makes the state durable and stops. Call it once.
-    public func shutdown() async { await engine.shutdown() }
+    ///
+    /// - Parameter patience: how long each of the first two may take, which without a majority come to nothing; four times the shortest
+    ///   election timeout unless said.
+    public func shutdown(patience: TimeAmount? = nil) async { await engine.shutdown(patience: patience) }
 }
