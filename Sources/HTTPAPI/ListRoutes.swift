@@ -10,6 +10,8 @@ struct ListRoutes: Sendable {
     static let maximumLimit = 10_000
     /// Keys and values of a page, in bytes. A page ends there, whatever the limit.
     static let pageBytes = 4 << 20
+    /// Keys that are looked at for a count before others have their turn.
+    static let countedAtOnce = 20_000
 
     static let parameters =
         ["prefix", "delimiter", "limit", "cursor", "keys_only", "count", "reverse", "rev", "timeout", "redirect"]
@@ -33,7 +35,7 @@ struct ListRoutes: Sendable {
         if let answer = try redirect(request) { return answer }
         let given = try await server.prepareRead(request, reaching: query.revision)
 
-        var (page, count) = try readAtOnce(query, counts: counts)
+        var (page, count) = try await readAtOnce(query, counts: counts)
         if query.limit == 0 {
             page.items = []
             page.groups = []
@@ -58,16 +60,16 @@ struct ListRoutes: Sendable {
     }
 
     /// The page and the count. Between the reads of the two the past that the second needs may go; then both are read again, once.
-    private func readAtOnce(_ query: RangeQuery, counts: Bool) throws -> (page: Page, count: Int?) {
+    private func readAtOnce(_ query: RangeQuery, counts: Bool) async throws -> (page: Page, count: Int?) {
         do {
-            return try read(query, counts: counts)
+            return try await read(query, counts: counts)
         } catch HistoryError.compacted where query.revision == nil {
-            return try read(query, counts: counts)
+            return try await read(query, counts: counts)
         }
     }
 
     /// The page and the count, of one revision.
-    private func read(_ query: RangeQuery, counts: Bool) throws -> (page: Page, count: Int?) {
+    private func read(_ query: RangeQuery, counts: Bool) async throws -> (page: Page, count: Int?) {
         var query = query
         query.limit = max(1, query.limit)
         let store = try server.service.readableStore()
@@ -80,7 +82,19 @@ struct ListRoutes: Sendable {
             let (count, mark) = try store.count(prefix: [])
             if mark.revision == page.mark.revision { return (page, count) }
         }
-        return (page, try store.count(whole).count)
+        return (page, try await count(whole))
+    }
+
+    /// Counts in slices, so that neither a reader of the state's file nor a thread is held for long, however many keys there are.
+    private func count(_ query: RangeQuery) async throws -> Int {
+        var (query, count) = (query, 0)
+        while true {
+            let slice = try server.service.readableStore().count(query, maximumVisits: Self.countedAtOnce)
+            count += slice.count
+            guard let last = slice.last else { return count }
+            query.after = last
+            await Task.yield()
+        }
     }
 
     private func rangeQuery(_ request: APIRequest) throws(Problem) -> RangeQuery {

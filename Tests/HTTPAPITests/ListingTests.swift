@@ -50,4 +50,27 @@ struct ListingTests {
             try await connection.close()
         }
     }
+
+    @Test("A count over many slices is that of the page's revision")
+    func count() async throws {
+        try await withServer { _, port in
+            let connection = try await RawConnection(port: port)
+            let total = 2 * ListRoutes.countedAtOnce + 1
+            for first in stride(from: 0, to: total, by: 120) {
+                let puts = (first..<min(first + 120, total)).map { #"{"put":{"key":"c/\#($0)","value":""}}"# }
+                let body = #"{"compare":[],"success":[\#(puts.joined(separator: ","))],"failure":[]}"#
+                let request = "POST /txn HTTP/1.1\r\nHost: x\r\nContent-Length: \(body.utf8.count)\r\n\r\n\(body)"
+                #expect(try await connection.request(request).status == 200)
+            }
+            let revision = try #require(try await connection.request(put("other", "")).fields["kontiki-revision"])
+            for target in ["/kv?prefix=c/&count&limit=0", "/kv?prefix=c/&count&limit=0&rev=\(revision)"] {
+                let response = try await connection.request(get(target))
+                let page = try #require(try JSONSerialization.jsonObject(with: Data(response.body)) as? [String: Any])
+                #expect(page["count"] as? Int == total)
+                // What comes behind it does not change what is counted at its revision.
+                #expect([200, 201].contains(try await connection.request(put("c/more", "")).status))
+            }
+            try await connection.close()
+        }
+    }
 }

@@ -153,7 +153,9 @@ final class HistoryFixture {
             query.revision = revision
             var all = query
             (all.limit, all.maximumBytes, all.delimiter, all.after) = (.max, .max, nil, nil)
-            #expect(try store.count(query).count == store.range(all).items.count)
+            let maximumVisits = Int.random(in: 1...12, using: &generator)
+            #expect(try store.count(all).count == store.range(all).items.count)
+            #expect(try store.count(all, inSlicesOf: maximumVisits) == store.range(all).items.count)
             try checkPages(query, expected)
         }
     }
@@ -245,6 +247,20 @@ extension Command {
             return .put(key: key, value: value[...], contentType: type)
         case 70..<97: return .delete(key: key)
         default: return .deletePrefix(randomPrefix(using: &generator)[...])
+        }
+    }
+}
+
+extension Store {
+    /// Counts as many as there are, a few at once.
+    func count(_ query: RangeQuery, inSlicesOf maximumVisits: Int) throws -> Int {
+        var (query, count) = (query, 0)
+        while true {
+            let slice = try self.count(query, maximumVisits: maximumVisits)
+            #expect(slice.count <= maximumVisits)
+            count += slice.count
+            guard let last = slice.last else { return count }
+            query.after = last
         }
     }
 }

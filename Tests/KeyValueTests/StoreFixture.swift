@@ -108,6 +108,7 @@ final class StoreFixture {
             #expect(try store.get(key).item == model.items[key])
             let prefix = Command.randomPrefix(using: &generator)
             #expect(try store.count(prefix: prefix).count == model.count(prefix: prefix))
+            #expect(try store.count(RangeQuery(prefix: prefix), inSlicesOf: 7) == model.count(prefix: prefix))
         }
         for _ in 0..<10 { try checkPages(of: .random(using: &generator), sorted) }
     }

@@ -16,15 +16,31 @@ extension Store {
         return (item, view.now.mark)
     }
 
-    /// How many keys there are between a query's bounds and at its revision, on whatever page. It takes a look at each.
-    public func count(_ query: RangeQuery) throws -> (count: Int, mark: StateMark) {
-        var (query, count) = (query, 0)
-        query.after = nil
-        let mark = try scan(query) { _ in
-            count += 1
-            return .next
-        }
-        return (count, mark)
+    /// How many keys there are between a query's bounds and at its revision, behind `after` where that is set. It takes a look at each, and
+    /// holds the environment's reader meanwhile: who counts many goes on in slices, all at the first one's revision.
+    ///
+    /// Throws ``HistoryError`` as ``range(_:)`` does.
+    ///
+    /// - Parameter maximumVisits: it ends after so many keys that were looked at, about.
+    public func count(_ query: RangeQuery, maximumVisits: Int = .max) throws -> KeyCount {
+        var (count, visits) = (0, 0)
+        var last: [UInt8]?
+        let mark = try scan(
+            query,
+            pass: { key in
+                visits += 1
+                guard visits >= maximumVisits else { return true }
+                last = Array(key.dropFirst())
+                return false
+            },
+            visit: { item in
+                count += 1
+                guard count >= maximumVisits else { return .next }
+                last = item.withUserKey { Array($0) }
+                return .stop
+            }
+        )
+        return KeyCount(count: count, last: last, mark: mark)
     }
 
     /// Calls `visit` for the items of a query of user keys, in its direction and at its revision. In the past it calls `pass` behind the

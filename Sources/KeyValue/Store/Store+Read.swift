@@ -36,13 +36,8 @@ extension Store {
     /// How many keys begin with `prefix`. All keys are counted at once; otherwise it takes a look at each.
     public func count(prefix: [UInt8]) throws -> (count: Int, mark: StateMark) {
         if prefix.isEmpty { return state.withLock { (Int(clamping: $0.record.keyCount), $0.record.mark) } }
-        let view = try state.withLock { try $0.makeView() }
-        var count = 0
-        try view.scan(KeyBounds(prefix: Space.keys.raw(prefix))) { _ in
-            count += 1
-            return .next
-        }
-        return (count, view.mark)
+        let counted = try count(RangeQuery(prefix: prefix))
+        return (counted.count, counted.mark)
     }
 
     /// A raw key for the time of a call.

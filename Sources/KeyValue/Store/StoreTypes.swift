@@ -110,6 +110,14 @@ public struct RangeQuery: Hashable, Sendable {
     }
 }
 
+/// How many keys there are, or how many of them were counted at once.
+public struct KeyCount: Hashable, Sendable {
+    public var count: Int
+    /// The last key that was looked at, when there may be more behind it: what counting goes on `after`.
+    public var last: [UInt8]?
+    public var mark: StateMark
+}
+
 /// One page of a range, read from one consistent cut of the state.
 ///
 /// The next page, asked for with `after` = ``last``, is read from the state as it stands then, unless the query names the revision
