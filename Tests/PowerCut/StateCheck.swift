@@ -11,7 +11,7 @@ struct StateCheck {
     init(_ store: Store, against end: Step) { (self.store, self.end) = (store, end) }
 
     /// - Parameters:
-    ///   - isThorough: all of it. Otherwise the past is left out mostly, and more often where there are only keys: it takes long.
+    ///   - isThorough: all of it. Otherwise the past is left out mostly, and more often where it is long or there are only keys.
     ///   - random: chooses that, and which revisions of the past are read as a whole.
     /// - Throws: ``Violation``.
     func run(isThorough: Bool, _ random: inout SeededNumbers) throws {
@@ -19,9 +19,10 @@ struct StateCheck {
         try checkLeases()
         try checkLocks()
         let holdsOnlyKeys = end.state.leases.isEmpty && end.state.locks.isEmpty && end.state.answered.isEmpty
-        guard random.next() % (holdsOnlyKeys ? 8 : 2) == 0 || isThorough else { return }
+        let rarity = holdsOnlyKeys ? 12 : max(3, end.state.revision / 100)
+        guard random.next() % rarity == 0 || isThorough else { return }
         try checkHash()
-        try checkPast(&random)
+        try checkPast(isThorough, &random)
     }
 
     // MARK: The present
@@ -99,7 +100,7 @@ struct StateCheck {
 
     // MARK: The past
 
-    private func checkPast(_ random: inout SeededNumbers) throws {
+    private func checkPast(_ isThorough: Bool, _ random: inout SeededNumbers) throws {
         let floor = store.compactRevision
         // Newest first: the steps whose past must be there.
         var steps = [end]
@@ -112,7 +113,9 @@ struct StateCheck {
         guard floor == 0 || oldest.state.now + age <= end.state.now else {
             throw Violation("the history begins at \(floor) already, which is not old enough")
         }
-        try checkEvents(steps)
+        // All events of some states, and of the others some pages from anywhere on.
+        let from = isThorough || random.next() & 3 == 0 ? oldest : steps[Int(random.next() % UInt64(steps.count))]
+        try checkEvents(steps.prefix { $0.state.revision > from.state.revision }, pages: from === oldest ? .max : 2)
         try checkLockEvents(steps)
         // The oldest one is always among them.
         for number in 0..<3 {
@@ -122,11 +125,13 @@ struct StateCheck {
         try checkBounds(floor)
     }
 
-    private func checkEvents(_ steps: [Step]) throws {
-        var expected = steps.reversed().dropFirst().lazy.flatMap(\.changes).makeIterator()
-        var after = store.compactRevision
-        while after < end.state.revision {
-            let page = try store.events(after: after, EventFilter(withPrevious: true), maximumEvents: 100)
+    /// The events of the steps, newest first, that reach up to the end.
+    private func checkEvents(_ steps: ArraySlice<Step>, pages: Int) throws {
+        var expected = steps.reversed().lazy.flatMap(\.changes).makeIterator()
+        var after = steps.last?.previous?.state.revision ?? end.state.revision
+        var pages = pages
+        while after < end.state.revision, pages > 0 {
+            let page = try store.events(after: after, EventFilter(withPrevious: true), maximumEvents: 50)
             for event in page.events {
                 guard let change = expected.next() else { throw Violation("too many events: \(event.summary)") }
                 guard change.isSame(as: event) else {
@@ -135,8 +140,11 @@ struct StateCheck {
             }
             guard page.through > after else { throw Violation("the events do not go on behind \(after)") }
             after = page.through
+            pages -= 1
         }
-        if let missing = expected.next() { throw Violation("the event \(missing.summary) is missing") }
+        if after == end.state.revision, let missing = expected.next() {
+            throw Violation("the event \(missing.summary) is missing")
+        }
     }
 
     private func checkLockEvents(_ steps: [Step]) throws {
