@@ -42,6 +42,12 @@ struct Worker {
             }
             if round == 300 { try await server.execute(.deletePrefix(Array("key/1".utf8)[...])) }
         }
+        // More than a second snapshot needs, however late the first one came.
+        for number in 0..<5 {
+            try await server.execute(
+                .put(key: Array("big".utf8)[...], value: [UInt8](repeating: UInt8(number), count: 40_000)[...])
+            )
+        }
         // Let what is under way in the background come to its end, then write what stays in the log only.
         for _ in 0..<60_000 where try Self.snapshots(live).count < 2 || server.store.pendingBytes > 96 << 10 {
             try await Task.sleep(for: .milliseconds(1))
