@@ -42,6 +42,10 @@ struct Worker {
             }
             if round == 300 { try await server.execute(.deletePrefix(Array("key/1".utf8)[...])) }
         }
+        for number in Coordination.count - 10..<Coordination.count {
+            let (command, options) = Coordination.command(number)
+            try await server.execute(command, options)
+        }
         // More than a second snapshot needs, however late the first one came.
         for number in 0..<5 {
             try await server.execute(
@@ -49,18 +53,18 @@ struct Worker {
             )
         }
         // Let what is under way in the background come to its end, then write what stays in the log only.
-        for _ in 0..<60_000 where try Self.snapshots(live).count < 2 || server.store.pendingBytes > 96 << 10 {
-            try await Task.sleep(for: .milliseconds(1))
+        for _ in 0..<60_000 where try Self.snapshots(live).count < 2 { try await Task.sleep(for: .milliseconds(1)) }
+        // The memtable is filled until it is flushed: then it has room for what follows, and the log is not trimmed behind that.
+        for _ in 0..<5_000 where server.store.pendingBytes > 48 << 10 {
+            try await server.execute(.put(key: Array("fill".utf8)[...], value: [1]))
+            try await Task.sleep(for: .milliseconds(5))
         }
         try await Self.awaitSilence(live)
+        // The last commit of the log changes keys: without it, the state is another.
         for number in 0..<20 {
             try await server.execute(
                 .put(key: Array("last/\(number)".utf8)[...], value: Array("value \(number)".utf8)[...])
             )
-        }
-        for number in Coordination.count - 10..<Coordination.count {
-            let (command, options) = Coordination.command(number)
-            try await server.execute(command, options)
         }
         try await Self.awaitSilence(live)
         // Everything acknowledged is durable, nothing is being written: what lies there now is what kill -9 leaves.
