@@ -56,9 +56,10 @@ extension Core {
         let asked = isPlanted(.electsByOneHalf) ? configuration.leavingJoint() : configuration
         let result = Quorum.result(asked) { votes[$0] }
         switch (result, role) {
-        case (.won, .preCandidate): campaign(isTransfer: false, into: &effects)
-        case (.won, .candidate): becomeLeader(into: &effects)
-        case (.lost, _): becomeFollower(term: term, leader: nil, into: &effects)
+        // What made it unfit may have come while it waited for the votes.
+        case (.won, .preCandidate) where isFitToLead: campaign(isTransfer: false, into: &effects)
+        case (.won, .candidate) where isFitToLead: becomeLeader(into: &effects)
+        case (.won, .preCandidate), (.won, .candidate), (.lost, _): becomeFollower(term: term, leader: nil, into: &effects)
         case (.won, _), (.pending, _): break
         }
     }

@@ -378,6 +378,27 @@ import Testing
         #expect(leader.core.role == .preCandidate)
     }
 
+    @Test("R19: who may not lead any more does not win the election that it had begun")
+    func barredCandidate() {
+        var asking = Bench()
+        asking.becomePreCandidate()
+        asking.step(.mayLead(false))
+        let term = asking.core.term
+        asking.receive(2, term: term + 1, .preVoteResponse(granted: true))
+        #expect(asking.core.role == .follower)
+        #expect(asking.core.term == term)
+
+        var candidate = Bench()
+        candidate.becomeCandidate()
+        #expect(candidate.core.role == .candidate)
+        candidate.persist()
+        candidate.step(.mayLead(false))
+        candidate.receive(2, .voteResponse(granted: true))
+        #expect(candidate.core.role == .follower)
+        // Its vote for itself stays (R11).
+        #expect(candidate.core.hardState.vote == candidate.core.id)
+    }
+
     @Test("R19: a leader that may not lead and finds nobody to hand leadership to stands down")
     func barredWithoutSuccessor() {
         var leader = Bench()
