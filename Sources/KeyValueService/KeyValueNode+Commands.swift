@@ -12,9 +12,21 @@ extension KeyValueNode {
         deadline: NIODeadline,
         completion: @escaping WriteCompletion
     ) {
+        write(command, options: options, deadline: deadline, unless: nil, completion: completion)
+    }
+
+    /// - Parameter isGivenUp: asked before each attempt; once it says so, the command is not handed to the node any more.
+    func write(
+        _ command: Command,
+        options: CommandOptions,
+        deadline: NIODeadline,
+        unless isGivenUp: (@Sendable () -> Bool)?,
+        completion: @escaping WriteCompletion
+    ) {
         propose(
             command.encode(options: options, timestampMilliseconds: stamp),
             deadline: deadline,
+            unless: isGivenUp,
             completion: completion
         )
     }

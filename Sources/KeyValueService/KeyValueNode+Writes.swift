@@ -71,8 +71,14 @@ extension KeyValueNode {
         )
     }
 
-    func propose(_ command: [UInt8], deadline: NIODeadline, completion: @escaping WriteCompletion) {
-        Self.propose(command, to: node, operations, deadline: deadline, completion: completion)
+    /// - Parameter isGivenUp: asked before each attempt; once it says so, the command is not handed to the node any more.
+    func propose(
+        _ command: [UInt8],
+        deadline: NIODeadline,
+        unless isGivenUp: (@Sendable () -> Bool)? = nil,
+        completion: @escaping WriteCompletion
+    ) {
+        Self.propose(command, to: node, operations, deadline: deadline, unless: isGivenUp, completion: completion)
     }
 
     static func propose(
@@ -80,6 +86,7 @@ extension KeyValueNode {
         to node: RaftNode<KeyValueMachine>,
         _ operations: OperationTable,
         deadline: NIODeadline,
+        unless isGivenUp: (@Sendable () -> Bool)? = nil,
         completion: @escaping WriteCompletion
     ) {
         // What became of a write is told from this node's own state: a wrong one would tell wrong things.
@@ -91,6 +98,11 @@ extension KeyValueNode {
             bytes: command.count,
             isWrite: true,
             submit: { operation in
+                // Every attempt so far was certainly not executed.
+                if let isGivenUp, isGivenUp() {
+                    if operations.finish(operation) { completion(.failure(ServiceError(.timedOut))) }
+                    return
+                }
                 node.propose(command) { outcome in
                     switch outcome {
                     case .applied(.success(let outcome), let position):

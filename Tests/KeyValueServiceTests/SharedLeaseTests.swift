@@ -34,6 +34,25 @@ struct SharedLeaseTests {
         return .attached(lease.id)
     }
 
+    @Test("Who is gone before the lock was asked for takes no place: nobody would know of it")
+    func goneBefore() async throws {
+        try await ServiceCluster.with { _, first in
+            let lease = try await grant(first.service)
+            let wait = LockWait(
+                first.service,
+                request(lease),
+                .none,
+                deadline: .now() + .seconds(60),
+                eventLoop: first.loop
+            ) { _ in }
+            wait.cancel()
+            wait.start()
+            try await eventually { first.service.pendingCount == 0 }
+            try await first.put("behind it")
+            #expect(try tickets(first) == [])
+        }
+    }
+
     @Test(
         "Who goes away keeps the place of its lease, and asks again elsewhere: the same ticket, queued and then holding"
     )

@@ -86,7 +86,9 @@ public final class LockWait: Sendable {
     public func cancel() { end(because: nil) }
 
     func start() {
-        service.write(.acquireLock(request), options: options, deadline: deadline) { result in
+        // Asked for late, when the client is long gone, a ticket would be nobody's.
+        let isOver: @Sendable () -> Bool = { self.state.withLock { $0.isOver } }
+        service.write(.acquireLock(request), options: options, deadline: deadline, unless: isOver) { result in
             switch result {
             case .success(let written): self.asked(written)
             case .failure(let error):
@@ -117,7 +119,8 @@ public final class LockWait: Sendable {
         watch()
         keep(service.timers.schedule(at: deadline) { self.eventLoop.execute { self.timeIsUp() } }) { $0.timer = $1 }
         if let milliseconds = ttl(of: ticket) {
-            keepAlive(ticket, every: .milliseconds(Int64(clamping: max(milliseconds / 3, 100))))
+            // A long pause would leave its timer behind when the wait is over, which may be much sooner.
+            keepAlive(ticket, every: .milliseconds(Int64(clamping: min(max(milliseconds / 3, 100), 60_000))))
         }
         look()
     }
