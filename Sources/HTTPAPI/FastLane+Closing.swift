@@ -78,7 +78,7 @@ extension FastLane {
         switch phase {
         case .closed: break
         case .lingering: context.close(promise: nil)
-        case .idle where headSince != nil:
+        case .idle where headSince != nil && backlog.isEmpty:
             // The time that the request before it took does not count.
             guard isTooSlow(min(idle, headSince.map { .now() - $0 } ?? idle)) else { return }
             (keepsAlive, isHead) = (false, false)

@@ -6,13 +6,15 @@ extension FastLane {
     func begin(_ head: HTTPRequestHead) {
         lastActivity = .now()
         headSince = nil
-        keepsAlive = head.isKeepAlive && head.version == .http1_1
+        keepsAlive = head.isKeepAlive && head.version == .http1_1 && head.method != .CONNECT
         isHead = head.method == .HEAD
         if isQuiescing { return answer(.shuttingDown) }
         if isSurplus { return answer(.tooManyConnections) }
 
         var fields = RequestFields()
         for (name, value) in head.headers { fields.take(name, value) }
+        // Behind a wish for another protocol, which is not granted here, the codec takes nothing for HTTP any more.
+        if RequestFields.list(fields.connection, contains: "upgrade") { keepsAlive = false }
         let bodyLimit = loop.server.options.limits.valueBytes
         let expectsContinue = RequestFields.list(fields.expect, contains: "100-continue") && head.version == .http1_1
         let length = fields.contentLength.flatMap { Int($0) } ?? 0

@@ -59,17 +59,20 @@ struct ListRoutes: Sendable {
         return server.stamped(answer, given)
     }
 
-    /// The page and the count. Between the reads of the two the past that the second needs may go; then both are read again, once.
+    /// The page and the count. While they are read the past that the count needs may go; then both are read again, the count at once.
     private func readAtOnce(_ query: RangeQuery, counts: Bool) async throws -> (page: Page, count: Int?) {
-        do {
-            return try await read(query, counts: counts)
-        } catch HistoryError.compacted where query.revision == nil {
-            return try await read(query, counts: counts)
+        for slice in [Self.countedAtOnce, Int.max] {
+            do {
+                return try await read(query, counts: counts, slice)
+            } catch HistoryError.compacted where query.revision == nil {
+                continue
+            }
         }
+        return try await read(query, counts: counts, Int.max)
     }
 
     /// The page and the count, of one revision.
-    private func read(_ query: RangeQuery, counts: Bool) async throws -> (page: Page, count: Int?) {
+    private func read(_ query: RangeQuery, counts: Bool, _ slice: Int) async throws -> (page: Page, count: Int?) {
         var query = query
         query.limit = max(1, query.limit)
         let store = try server.service.readableStore()
@@ -82,16 +85,16 @@ struct ListRoutes: Sendable {
             let (count, mark) = try store.count(prefix: [])
             if mark.revision == page.mark.revision { return (page, count) }
         }
-        return (page, try await count(whole))
+        return (page, try await count(whole, slice))
     }
 
     /// Counts in slices, so that neither a reader of the state's file nor a thread is held for long, however many keys there are.
-    private func count(_ query: RangeQuery) async throws -> Int {
+    private func count(_ query: RangeQuery, _ slice: Int) async throws -> Int {
         var (query, count) = (query, 0)
         while true {
-            let slice = try server.service.readableStore().count(query, maximumVisits: Self.countedAtOnce)
-            count += slice.count
-            guard let last = slice.last else { return count }
+            let counted = try server.service.readableStore().count(query, maximumVisits: slice)
+            count += counted.count
+            guard let last = counted.last else { return count }
             query.after = last
             await Task.yield()
         }

@@ -64,7 +64,10 @@ struct LockRoutes: Sendable {
         case .notGranted(let status):
             if server.isStopping { throw Problem.shuttingDown }
             throw status.map { Problem.lockHeld($0) } ?? Problem.notGranted
-        case .lost: throw Problem.notGranted
+        case .lost:
+            // Under the same idempotency key the answer would be the same again.
+            let isNamed = try request.options().idempotency != nil
+            throw Problem.notGranted.with { $0.retryable = !isNamed }
         }
     }
 

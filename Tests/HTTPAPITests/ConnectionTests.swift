@@ -176,6 +176,24 @@ struct ConnectionTests {
         }
     }
 
+    @Test(
+        "A wish for another protocol is not granted, and the connection ends behind the answer",
+        arguments: ["/kv/a", "/livez"]
+    )
+    func upgrades(_ target: String) async throws {
+        try await withServer { _, port in
+            let connection = try await RawConnection(port: port)
+            let answer = try await connection.request(
+                "GET \(target) HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+                    + "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n\r\n"
+            )
+            #expect(answer.status == (target == "/livez" ? 200 : 404))
+            #expect(answer.fields["connection"] == "close")
+            #expect(try await connection.isAtEnd())
+            try await connection.close()
+        }
+    }
+
     @Test("A head that stalls half-way gets a 408, also behind another request", arguments: ["", "/kv/a", "/livez"])
     func slowHeads(_ first: String) async throws {
         try await withServer({ $0.requestTimeout = .milliseconds(200) }) { _, port in
