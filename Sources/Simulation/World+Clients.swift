@@ -256,13 +256,16 @@ extension World {
                 try demand(executed[number] == 1, "#\(number) was acknowledged, and never executed")
             }
         }
-        for key in 0..<climate.keys { try checkHistory(of: key) }
+        for key in 0..<climate.keys { try checkHistory(of: key, executed) }
     }
 
-    private func checkHistory(of key: Int) throws(Broken) {
+    /// - Parameter executed: how often each command was. One that never was must have been seen by nobody; left in, each would also make
+    ///   the search for an order so much longer that some histories could not be decided.
+    private func checkHistory(of key: Int, _ executed: [Int]) throws(Broken) {
         var history = History(RegisterModel())
-        for operation in operations where operation.key == key && operation.fate != .rejected {
-            guard operation.kind != .read || operation.fate == .answered else { continue }
+        for (number, operation) in operations.enumerated()
+        where operation.key == key && operation.fate != .rejected {
+            guard operation.fate == .answered || operation.kind != .read && executed[number] > 0 else { continue }
             let action: RegisterModel.Action =
                 switch operation.kind {
                 case .read: .read(operation.value)
