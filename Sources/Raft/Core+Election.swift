@@ -59,7 +59,8 @@ extension Core {
         // What made it unfit may have come while it waited for the votes.
         case (.won, .preCandidate) where isFitToLead: campaign(isTransfer: false, into: &effects)
         case (.won, .candidate) where isFitToLead: becomeLeader(into: &effects)
-        case (.won, .preCandidate), (.won, .candidate), (.lost, _): becomeFollower(term: term, leader: nil, into: &effects)
+        case (.won, .preCandidate), (.won, .candidate), (.lost, _):
+            becomeFollower(term: term, leader: nil, into: &effects)
         case (.won, _), (.pending, _): break
         }
     }

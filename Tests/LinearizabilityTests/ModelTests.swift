@@ -32,6 +32,30 @@ import Testing
         return verdicts
     }
 
+    @Test("A register's history is linearizable just when some order of what changes it shows so", arguments: [2, 5])
+    func knownOrder(values: Int64) {
+        var random = SeededGenerator(seed: 12)
+        var verdicts = (good: 0, bad: 0)
+        for _ in 0..<4000 {
+            let shape = Shape(operations: 6, clients: 4, unknown: random.chance(0.5) ? 0 : 0.4, returning: 0.3)
+            var history = play(shape, RegisterModel(), Register(values: values), &random)
+            for _ in 0..<Int.random(in: 0...2, using: &random) { spoil(&history, &random) }
+            let changing = history.operations.indices.filter {
+                history.model.mayChangeState(history.operations[$0].action)
+            }
+            guard changing.count <= 4 else { continue }
+            func isShown(by order: [Int]) -> Bool {
+                let left = changing.filter { !order.contains($0) }
+                let isWhole = left.allSatisfy { history.operations[$0].returned == nil }
+                return isWhole && history.isLinearizable(inOrder: order) || left.contains { isShown(by: order + [$0]) }
+            }
+            let isLinearizable = history.check() == .linearizable
+            isLinearizable ? (verdicts.good += 1) : (verdicts.bad += 1)
+            #expect(isShown(by: []) == isLinearizable, "\(history.operations)")
+        }
+        #expect(verdicts.good > 500 && verdicts.bad > 300)
+    }
+
     /// Gives an operation the answer of another one, or swaps the times of two.
     private func spoil<M: Model>(_ history: inout History<M>, _ random: inout SeededGenerator) {
         let first = Int.random(in: history.operations.indices, using: &random)
