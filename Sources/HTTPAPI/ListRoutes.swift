@@ -11,7 +11,7 @@ struct ListRoutes: Sendable {
     /// Keys and values of a page, in bytes. A page ends there, whatever the limit.
     static let pageBytes = 4 << 20
     /// Keys that are looked at for a count before others have their turn.
-    static let countedAtOnce = 20_000
+    static let countedAtOnce = 5_000
 
     static let parameters =
         ["prefix", "delimiter", "limit", "cursor", "keys_only", "count", "reverse", "rev", "timeout", "redirect"]
