@@ -72,10 +72,9 @@ extension LiveState {
         var lock = try lock(Space.locks.raw(name), &reader)
         guard let place = lock.tickets.firstIndex(where: { $0.token == token }) else { throw Refusal(.lockNotFound) }
         if place == 0, onlyWhileWaiting { return lock.ticket(at: place, revision: record.mark.revision) }
-        let ticket = lock.tickets.remove(at: place)
-        try write(lock, .delete, &reader)
-        try detach(lock.rawKey, from: ticket.lease, &reader)
-        if place == 0, let next = lock.tickets.first { try renew(next.lease, &reader) }
+        let lease = lock.tickets[place].lease
+        try removeTicket(at: place, from: &lock, .delete, &reader)
+        try detach(lock.rawKey, from: lease, &reader)
         return .lockReleased(revision: record.mark.revision)
     }
 
@@ -88,6 +87,16 @@ extension LiveState {
     ) throws {
         var lock = try lock(rawKey, &reader)
         guard let place = lock.place(ofLease: lease) else { return }
+        try removeTicket(at: place, from: &lock, kind, &reader)
+    }
+
+    /// Behind the holder the next one holds, whose lease starts anew.
+    private mutating func removeTicket(
+        at place: Int,
+        from lock: inout FoundLock,
+        _ kind: Event.Kind,
+        _ reader: inout BatchReader
+    ) throws {
         lock.tickets.remove(at: place)
         try write(lock, kind, &reader)
         if place == 0, let next = lock.tickets.first { try renew(next.lease, &reader) }
