@@ -1,7 +1,7 @@
 /// Durations as the API writes them: `500ms`, `30s`, `5m`, `1h`.
 enum Durations {
     /// The milliseconds of the longest lease have as many.
-    private static let maximumDigits = 11
+    static let maximumDigits = 11
 
     /// Milliseconds, or nil when the text is none of the forms or the number has more than eleven digits.
     static func milliseconds(_ text: some Sequence<UInt8>) -> Int? {

@@ -18,7 +18,6 @@ struct ParameterDescription: Sendable {
     }
 
     private static let revision: JSONValue = ["type": "integer", "format": "int64", "minimum": 0]
-    private static let duration: JSONValue = ["type": "string", "pattern": "^[0-9]{1,11}(ms|s|m|h)$"]
     private static let text: JSONValue = ["type": "string"]
 
     /// All of them. One name means the same wherever it is taken.
@@ -33,7 +32,7 @@ struct ParameterDescription: Sendable {
         ),
         .init(
             name: "max_stale",
-            schema: duration,
+            schema: Schemas.duration,
             description:
                 "With consistency=bounded: how old the state that is read may be when the request arrives. What was confirmed after that "
                 + "is always new enough, as for a strong read, however long the way to the leader is.",
@@ -48,7 +47,7 @@ struct ParameterDescription: Sendable {
         ),
         .init(
             name: "timeout",
-            schema: duration,
+            schema: Schemas.duration,
             description: "How long the request may take.",
             example: "5s"
         ),
@@ -73,7 +72,7 @@ struct ParameterDescription: Sendable {
         ),
         .init(
             name: "ttl",
-            schema: duration,
+            schema: Schemas.duration,
             description: "The key expires this long after the write, unless it is written again.",
             example: "30s"
         ),
@@ -129,7 +128,7 @@ struct ParameterDescription: Sendable {
         flag("prev", "Watch: say what was there before each change."),
         .init(
             name: "wait",
-            schema: duration,
+            schema: Schemas.duration,
             description: "Long poll: answer when there is a change behind since, or when this time is over.",
             example: "30s"
         ),

@@ -5,7 +5,9 @@ enum Schemas {
     private static let count: JSONValue = ["type": "integer", "minimum": 0]
     private static let text: JSONValue = ["type": "string"]
     private static let flag: JSONValue = ["type": "boolean"]
-    private static let duration: JSONValue = ["type": "string", "pattern": "^[0-9]{1,11}(ms|s|m|h)$"]
+    static let duration: JSONValue = [
+        "type": "string", "pattern": .text("^[0-9]{1,\(Durations.maximumDigits)}(ms|s|m|h)$"),
+    ]
     private static let leaseID: JSONValue = ["type": "string", "pattern": "^[0-9a-f]{16}$"]
     private static let base64: JSONValue = ["type": "string", "contentEncoding": "base64"]
 
