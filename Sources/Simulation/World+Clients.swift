@@ -258,17 +258,18 @@ extension World {
                 try demand(executed[number] == 1, "#\(number) was acknowledged, and never executed")
             }
         }
-        for key in 0..<climate.keys { try checkHistory(of: key, order) }
+        for key in 0..<climate.keys { try checkHistory(of: key, executed, order) }
     }
 
-    /// - Parameter order: the commands that were executed. One that never was must have been seen by nobody.
-    private func checkHistory(of key: Int, _ order: [Int]) throws(Broken) {
+    /// - Parameters:
+    ///   - executed: how often each command was. One that never was must have been seen by nobody.
+    ///   - order: in which the commands were executed.
+    private func checkHistory(of key: Int, _ executed: [Int], _ order: [Int]) throws(Broken) {
         var history = History(RegisterModel())
         var places: [Int: Int] = [:]
-        let executed = Set(order)
         for (number, operation) in operations.enumerated()
         where operation.key == key && operation.fate != .rejected {
-            guard operation.fate == .answered || operation.kind != .read && executed.contains(number) else { continue }
+            guard operation.fate == .answered || operation.kind != .read && executed[number] > 0 else { continue }
             places[number] = history.operations.count
             let action: RegisterModel.Action =
                 switch operation.kind {
