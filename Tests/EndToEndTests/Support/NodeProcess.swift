@@ -60,11 +60,8 @@ final class ChildProcess: Sendable {
         try log.seekToEnd()
         process.standardOutput = log
         process.standardError = log
-        if let input {
-            process.standardInput = try FileHandle(forReadingFrom: URL(fileURLWithPath: input))
-        } else {
-            process.standardInput = Pipe()
-        }
+        let fed = try input.map { try FileHandle(forReadingFrom: URL(fileURLWithPath: $0)) }
+        process.standardInput = fed ?? Pipe()
         self.process = process
         outputPath = output
         state = Mutex(State())
@@ -76,7 +73,9 @@ final class ChildProcess: Sendable {
             )
         }
         try process.run()
+        // The child has its own. Foundation keeps these for long, and where many hundred descriptors are open its `run` reads beyond a buffer.
         try log.close()
+        try fed?.close()
         processID = process.processIdentifier
         box.connect { [self] ending in
             let waiters = state.withLock { state in
