@@ -145,7 +145,10 @@ extension Engine {
         let answer = await carryOut(.change(.add(member)), timeout: .seconds(8))
         switch answer.error?.code {
         case nil: return .accepted(store.identity.clusterID)
-        case .invalid: return .refused(answer.error?.description ?? "")
+        case .invalid:
+            // Its first request may have taken it in while this one waited.
+            if board.current.configuration.contains(join.member.id) { return .answer([]) }
+            return .refused(answer.error?.description ?? "")
         default: return .answer([])
         }
     }
@@ -264,7 +267,7 @@ extension Engine {
         }
     }
 
-    private static func error(of outcome: Outcome?) -> OperationError? {
+    private static func error(of outcome: Outcome) -> OperationError? {
         switch outcome {
         case .done, .committed, .readReady: nil
         case .rejected(_, .noLeader, let leader):
@@ -283,7 +286,6 @@ extension Engine {
             )
         case .unknown(_, let leader):
             OperationError(.timedOut, leader: leader, "it was not seen to succeed; look at the members")
-        case nil: OperationError(.shuttingDown, "this server is stopping")
         }
     }
 

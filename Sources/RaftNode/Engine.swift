@@ -16,7 +16,7 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
         case proposal(@Sendable (ProposalOutcome<Machine.Output>) -> Void)
         case read(@Sendable (ReadOutcome) -> Void)
         /// A transfer or a change of membership.
-        case operation(@Sendable (Outcome?) -> Void)
+        case operation(@Sendable (Outcome) -> Void)
     }
 
     /// A snapshot on its way out; without a handle while its file is being opened.
@@ -230,11 +230,11 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
         let all = waiters
         waiters = [:]
         answers.removeAll()
-        for waiter in all.values {
+        for (token, waiter) in all {
             switch waiter {
             case .proposal(let completion): completion(.unknown(leader: nil))
             case .read(let completion): completion(.rejected(Rejection(.shuttingDown)))
-            case .operation(let completion): completion(nil)
+            case .operation(let completion): completion(.unknown(token, leader: nil))
             }
         }
     }

@@ -41,12 +41,12 @@ extension CounterCluster {
     func startHashed(
         _ name: String,
         _ beginning: NodeOptions.Beginning,
-        at address: String = "127.0.0.1:0",
+        at address: String? = nil,
         _ adjust: (inout NodeOptions) -> Void = { _ in }
     ) async throws -> RaftNode<HashedCounter> {
         let directory = root + "/" + name
         try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
-        var options = options(name, beginning, at: address)
+        var options = options(name, beginning, at: try address ?? "127.0.0.1:\(Ports.next())")
         // An election disturbs none of these tests, and some wait for one.
         options.core.electionTicks = 40
         options.comparisonEntries = 8

@@ -97,12 +97,12 @@ final class CounterCluster: Sendable {
     func start(
         _ name: String,
         _ beginning: NodeOptions.Beginning,
-        at address: String = "127.0.0.1:0",
+        at address: String? = nil,
         _ adjust: (inout NodeOptions) -> Void = { _ in }
     ) async throws -> RaftNode<Counter> {
         let directory = root + "/" + name
         try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
-        var options = options(name, beginning, at: address)
+        var options = options(name, beginning, at: try address ?? "127.0.0.1:\(Ports.next())")
         adjust(&options)
         return try await RaftNode.start(
             options: options,
@@ -121,8 +121,8 @@ final class CounterCluster: Sendable {
             snapshotSchema: "counter-1"
         ) { reason in self.failures.withLock { $0.append("\(name): \(reason)") } }
         options.beginning = beginning
-        // Debug builds on busy machines are slow; elections must not come from that. This makes two seconds.
-        options.core.electionTicks = 100
+        // Debug builds on busy machines are slow; elections must not come from that. This makes four seconds.
+        options.core.electionTicks = 200
         return options
     }
 
@@ -132,8 +132,9 @@ final class CounterCluster: Sendable {
         return logger
     }
 
+    /// The last ones find nobody to hand leadership to, and need not wait for anybody.
     func stop(_ nodes: [RaftNode<Counter>]) async {
-        for node in nodes { await node.shutdown() }
+        for node in nodes { await node.shutdown(patience: .milliseconds(300)) }
     }
 
     func remove() async throws {

@@ -76,7 +76,7 @@ struct LinkTests {
     @Test("A server that restarts is linked to again, and what was sent in between is reported as dropped")
     func restart() async throws {
         let a = try await Node(1)
-        let b = try await Node(2)
+        let b = try await Node(2, port: Ports.next())
         try await with(a, b) {
             try await a.link(to: b)
             try await linked((a, b))
@@ -99,7 +99,7 @@ struct LinkTests {
         var patient = TransportLimits()
         patient.reconnectMinimum = .hours(1)
         patient.reconnectMaximum = .hours(1)
-        let unused = try await Node(2)
+        let unused = try await Node(2, port: Ports.next())
         await unused.transport.shutdown()
         let a = try await Node(1, limits: patient)
         try await with(a) {
@@ -213,6 +213,8 @@ struct LinkTests {
     func blocked() async throws {
         var limits = TransportLimits()
         limits.bulkQueueBytes = 1 << 20
+        // A machine that does not read for some seconds is not what is tested here.
+        limits.deadLinkTimeout = .seconds(120)
         let (a, b, c) = (try await Node(1), try await Node(2, limits: limits), try await Node(3))
         try await with(a, b, c) {
             try await a.link(to: b, c)

@@ -1,5 +1,5 @@
 import Foundation
-import Synchronization
+import KontikiClient
 import Testing
 
 /// Runs `body` with a new directory that is removed afterwards.
@@ -10,41 +10,6 @@ func withTemporaryDirectory<Result>(_ body: (String) async throws -> Result) asy
     return try await body(path)
 }
 
-/// Ports of this machine that nobody listens on.
-///
-/// They are taken from below the range that the system gives to outgoing connections: a node that is down must find its port
-/// free when it comes back.
-enum Ports {
-    private static let last = Mutex(Int.random(in: 12_000..<28_000))
-
-    static func next() throws -> Int { try consecutive(1) }
-
-    /// The first of some ports in a row.
-    static func consecutive(_ count: Int) throws -> Int {
-        for _ in 0..<1000 {
-            let first = last.withLock { last in
-                let first = last + count > 31_999 ? 12_000 : last + 1
-                last = first + count - 1
-                return first
-            }
-            if (first..<first + count).allSatisfy(isFree) { return first }
-        }
-        throw SetupError("no free port was found")
-    }
-
-    /// No socket of this machine has the port, in whatever state.
-    private static func isFree(_ port: Int) -> Bool {
-        let digits = String(port, radix: 16, uppercase: true)
-        let ending = ":" + String(repeating: "0", count: 4 - digits.count) + digits
-        return ["/proc/net/tcp", "/proc/net/tcp6"].allSatisfy { path in
-            let table = (try? String(contentsOfFile: path, encoding: .utf8)) ?? ""
-            return !table.split(separator: "\n").dropFirst().contains { line in
-                line.split(separator: " ").dropFirst().first?.hasSuffix(ending) ?? false
-            }
-        }
-    }
-}
-
 /// A test that could not be set up.
 struct SetupError: Error, CustomStringConvertible {
     var description: String
@@ -52,7 +17,7 @@ struct SetupError: Error, CustomStringConvertible {
     init(_ description: String) { self.description = description }
 }
 
-/// Waits for a condition.
+/// Waits for a condition; one that throws has not come about yet, since a node that is asked may be down or hear nothing for a while.
 ///
 /// - Throws: when it does not come about in time; `what` names it.
 func eventually(
@@ -62,11 +27,32 @@ func eventually(
     _ condition: () async throws -> Bool
 ) async throws {
     let deadline = ContinuousClock.now + timeout
-    while !(try await condition()) {
+    while true {
+        var reason = ""
+        do {
+            if try await condition() { return }
+        } catch {
+            reason = ": \(error)"
+        }
         guard ContinuousClock.now < deadline else {
-            throw SetupError("in \(timeout) it did not come about that \(what)")
+            throw SetupError("in \(timeout) it did not come about that \(what)\(reason)")
         }
         try await Task.sleep(for: pause)
+    }
+}
+
+/// Asks again when the node could not answer: a client of one node does not try again by itself, and it may hear nothing of a leader for a
+/// while. For reads, and for writes that may be carried out more than once.
+func patiently<Result>(_ ask: () async throws(ClientError) -> Result) async throws -> Result {
+    let deadline = ContinuousClock.now + .seconds(30)
+    while true {
+        do throws(ClientError) {
+            return try await ask()
+        } catch {
+            let isPassing = [.unavailable, .timedOut, .connectionLost].contains(error.code)
+            guard isPassing, ContinuousClock.now < deadline else { throw error }
+            try await Task.sleep(for: .milliseconds(50))
+        }
     }
 }
 
