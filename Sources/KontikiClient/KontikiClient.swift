@@ -221,8 +221,8 @@ public final class KontikiClient: Sendable {
         case let error as NIOConnectionError:
             let reason = error.connectionErrors.first.map { "\($0.error)" } ?? "its name could not be resolved"
             return ClientError(.unavailable, endpoint: endpoint.url, "\(endpoint) cannot be reached: \(reason)")
-        case let error as IOError where [ECONNREFUSED, EHOSTUNREACH, ENETUNREACH].contains(error.errnoCode):
-            // What only an attempt to connect answers: nothing was sent.
+        case let error as IOError where error.errnoCode == ECONNREFUSED:
+            // What only an attempt to connect answers: nothing was sent. A host that cannot be reached may have been so before.
             return ClientError(.unavailable, endpoint: endpoint.url, "\(endpoint) cannot be reached: \(error)")
         case let error as HTTPClientError:
             return translate(error, unsure, endpoint)
