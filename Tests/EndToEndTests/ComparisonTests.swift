@@ -17,6 +17,9 @@ extension EndToEndTests {
                 let leader = try await cluster.leader()
                 let victim = cluster.others(than: leader)[0]
                 let other = cluster.others(than: leader)[1]
+                try await eventually("\(victim.name) has it") {
+                    try await victim.client.get("same/7")?.value.starts(with: Array("407 ".utf8)) == true
+                }
                 #expect(await victim.stop() == .exited(0))
                 try tamper(victim, "same/7")
                 // The examination at start would build the state anew.
@@ -37,6 +40,13 @@ extension EndToEndTests {
                 try victim.start("--verify-state", "background")
                 try await eventually("it is back") { await victim.status()?.leader != nil }
                 try await expectQuarantined(victim)
+                // Else the one that may not lead could be the only one that may win.
+                try await eventually("\(other.name) has all that the others have") {
+                    let needed = [
+                        try await leader.client.status().lastIndex, try await victim.client.status().lastIndex,
+                    ]
+                    return try await other.client.status().lastIndex >= needed.max() ?? 0
+                }
                 await leader.crash()
                 let next = try await cluster.leader(among: [other, victim])
                 #expect(next === other)

@@ -82,9 +82,9 @@ extension EndToEndTests {
         )
         func rollingRestart() async throws {
             // Leadership moves because it is handed over, never because a busy machine was late with a heartbeat.
-            try await Cluster.run(options: ["--election-timeout", "5s"]) { cluster in
+            try await Cluster.run(isFast: true, options: ["--election-timeout", "5s"]) { cluster in
                 var options = KontikiClient.Options()
-                options.totalTimeout = .seconds(20)
+                options.totalTimeout = .seconds(60)
                 let clients = try (0..<4).map { _ in
                     try KontikiClient(endpoints: cluster.nodes.map(\.endpoint), options: options)
                 }

@@ -82,7 +82,14 @@ extension EndToEndTests {
                     guard number % 20 == 0 else { return false }
                     return try await cluster.leader() !== leader
                 }
-                for more in 1...20 { try await load.put("full/after/\(more)", more, cluster.client) }
+                for more in 1...20 {
+                    // The full one may win an election on a busy machine; then it gives leadership away again.
+                    try await eventually("a write is taken") {
+                        let failure = await load.failure("full/after/\(more)", more, cluster.client)
+                        if let failure, failure.code == .storageFull { #expect(failure.outcome == .notExecuted) }
+                        return failure == nil
+                    }
+                }
                 try leader.disk?.set(.plenty)
                 try await cluster.allReady()
                 for node in cluster.nodes { try await load.verify(node.client, "at \(node.name)") }
@@ -114,8 +121,11 @@ extension EndToEndTests {
         ) async throws -> ClientError {
             for number in 0..<3_000 {
                 guard let failure = await load.failure(key(number), number, node.client) else { continue }
-                // What took too long on a busy machine says nothing of the disk.
-                if failure.code == .timedOut { continue }
+                // What took too long on a busy machine says nothing of the disk, nor does that a flush is behind.
+                if [.timedOut, .unavailable].contains(failure.code) {
+                    try await Task.sleep(for: .milliseconds(20))
+                    continue
+                }
                 #expect(failure.code == .storageFull && failure.outcome == .notExecuted, "\(failure)")
                 return failure
             }

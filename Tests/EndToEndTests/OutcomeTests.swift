@@ -34,6 +34,10 @@ extension EndToEndTests {
                         try await cluster.allReady()
                     }
                     try await more(60, book)
+                    try await eventually("there is enough to judge", within: .seconds(120)) {
+                        book.answers.count { $0.1 == .executed } > 200
+                            && book.answers.count { $0.1 == .notExecuted } > 20
+                    }
                     book.end()
                     try await group.waitForAll()
                 }
@@ -137,8 +141,6 @@ extension EndToEndTests {
                 }
             }
             report("outcomes: \(counts.sorted { $0.key < $1.key })")
-            #expect(counts["executed, done", default: 0] > 200)
-            #expect(counts["notExecuted, not done", default: 0] > 20)
             #expect(counts.keys.contains { $0.hasPrefix("unknown") })
         }
 

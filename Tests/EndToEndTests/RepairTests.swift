@@ -8,16 +8,17 @@ extension EndToEndTests {
             "--snapshot-log-bytes", "256k", "--trailing-log-bytes", "64k", "--memtable-bytes", "64k",
         ]
 
-        /// Overwrites a part of a file.
-        private func damage(_ path: String, from offset: UInt64, bytes: Int) throws {
+        /// Overwrites a part of a file, to its end where no number of bytes is given: which of its pages hold something is not known.
+        private func damage(_ path: String, from offset: UInt64, bytes: Int? = nil) throws {
             let handle = try FileHandle(forUpdating: URL(fileURLWithPath: path))
+            let end = try handle.seekToEnd()
             try handle.seek(toOffset: offset)
-            try handle.write(contentsOf: Data(repeating: 0, count: bytes))
+            try handle.write(contentsOf: Data(repeating: 0, count: bytes ?? Int(end - offset)))
             try handle.close()
         }
 
         private func damageLog(_ node: NodeProcess) throws {
-            try damage(node.directory + "/log/data.mdb", from: 3 * 4096, bytes: 96 << 10)
+            try damage(node.directory + "/log/data.mdb", from: 3 * 4096)
         }
 
         private func stateFile(_ node: NodeProcess) throws -> String {
@@ -85,7 +86,7 @@ extension EndToEndTests {
                 let node = cluster.nodes[nodes - 1]
                 let expected = try await Listing.all(node.client, prefix: "heal/")
                 #expect(await node.stop() == .exited(0))
-                try damage(try stateFile(node), from: 2 * 4096, bytes: 64 << 10)
+                try damage(try stateFile(node), from: 2 * 4096)
                 let found = try await check(node)
                 #expect(found.ending == .exited(1), "\(found.output)")
                 #expect(found.output.contains("start the node as always"), "\(found.output)")

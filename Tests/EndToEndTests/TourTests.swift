@@ -35,11 +35,13 @@ extension EndToEndTests {
                     // A strong read first, so that the stale ones behind it find a state that is up to date.
                     for consistency in Consistency.allCases {
                         for (key, value) in expected {
-                            let item = try await node.client.get(
-                                Key(key),
-                                consistency: consistency,
-                                maximumStaleness: consistency == .bounded ? .seconds(10) : nil
-                            )
+                            let item = try await patiently { () async throws(ClientError) in
+                                try await node.client.get(
+                                    Key(key),
+                                    consistency: consistency,
+                                    maximumStaleness: consistency == .bounded ? .seconds(10) : nil
+                                )
+                            }
                             #expect(item.map { String(decoding: $0.value, as: UTF8.self) } == value)
                         }
                     }
@@ -145,28 +147,22 @@ extension EndToEndTests {
 /// Complete listings.
 enum Listing {
     /// All keys with a prefix, as text, with their values.
-    static func all(_ client: KontikiClient, prefix: Key) async throws -> [String: [UInt8]] {
+    static func all(_ client: KontikiClient, prefix: Key, revision: UInt64? = nil) async throws -> [String: [UInt8]] {
         var result: [String: [UInt8]] = [:]
         var cursor: String?
         repeat {
-            let page = try await page(client, prefix, cursor)
+            // The cursor knows the revision.
+            let page = try await patiently { () async throws(ClientError) in
+                try await client.list(
+                    prefix: prefix,
+                    limit: 500,
+                    cursor: cursor,
+                    revision: cursor == nil ? revision : nil
+                )
+            }
             for item in page.items { result[item.key.description] = item.value }
             cursor = page.cursor
         } while cursor != nil
         return result
-    }
-
-    /// Asks again when the node could not answer: a client of one node does not try again by itself.
-    private static func page(_ client: KontikiClient, _ prefix: Key, _ cursor: String?) async throws -> Page {
-        let deadline = ContinuousClock.now + .seconds(30)
-        while true {
-            do throws(ClientError) {
-                return try await client.list(prefix: prefix, limit: 500, cursor: cursor)
-            } catch {
-                let isPassing = [.unavailable, .timedOut, .connectionLost].contains(error.code)
-                guard isPassing, ContinuousClock.now < deadline else { throw error }
-                try await Task.sleep(for: .milliseconds(50))
-            }
-        }
     }
 }

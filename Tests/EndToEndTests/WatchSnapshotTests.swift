@@ -43,7 +43,9 @@ extension EndToEndTests {
                 try await Self.leaveBehind(cluster, away, lastSeen)
                 network.heal()
                 try await Self.snapshotCame(away)
-                let end = try await cluster.client.put("seen/end", []).revision
+                let end = try await patiently { () async throws(ClientError) in
+                    try await cluster.client.put("seen/end", []).revision
+                }
                 try await watcher.value
                 let account = try await Self.events(cluster.others(than: away)[0], since: 0)
                 #expect(account.last?.revision == end)
@@ -71,7 +73,9 @@ extension EndToEndTests {
                 for node in cluster.nodes {
                     #expect(await Self.refusal(node, since: middle) == .compacted, "\(node.name)")
                 }
-                let page = try await away.client.list(prefix: "seen/", limit: 500)
+                let page = try await patiently { () async throws(ClientError) in
+                    try await away.client.list(prefix: "seen/", limit: 500)
+                }
                 #expect(page.cursor == nil)
                 var state = Dictionary(uniqueKeysWithValues: page.items.map { ($0.key.description, $0.value) })
                 _ = try await Self.change(cluster.client, 201...240)
@@ -97,10 +101,19 @@ extension EndToEndTests {
         private static func change(_ client: KontikiClient, _ numbers: ClosedRange<Int>) async throws -> UInt64 {
             for number in numbers {
                 let key = Key("seen/\(number % 7)")
-                if number % 5 == 0 { try await client.delete(key) }
-                try await client.put(key, Array("\(number)".utf8))
+                if number % 5 == 0 {
+                    try await patiently { () async throws(ClientError) in try await client.delete(key) }
+                }
+                try await put(client, key, number)
             }
-            return try await client.put("seen/last", Array("\(numbers.upperBound)".utf8)).revision
+            return try await put(client, "seen/last", numbers.upperBound)
+        }
+
+        @discardableResult
+        private static func put(_ client: KontikiClient, _ key: Key, _ number: Int) async throws -> UInt64 {
+            try await patiently { () async throws(ClientError) in
+                try await client.put(key, Array("\(number)".utf8)).revision
+            }
         }
 
         /// Changes so much without `away` that the others' logs do not reach back to what it has.

@@ -3,11 +3,13 @@ import LMDB
 @testable import KeyValue
 
 extension Backend {
+    private struct NotThere: Error {}
+
     /// Changes a value with everything that belongs to its record but, with `keepsHash`, the item's hash.
     func testOnlyReplaceValue(of key: [UInt8], by value: [UInt8], keepsHash: Bool) throws {
         let key = Space.keys.raw(key)
         try environment.write { transaction in
-            guard let old = try transaction.get(key, in: items) else { return }
+            guard let old = try transaction.get(key, in: items) else { throw NotThere() }
             let new = key.withUnsafeBytes { key in
                 old.withUnsafeBytes { old in
                     value.withUnsafeBytes { value in

@@ -55,15 +55,18 @@ final class Cluster: Sendable {
     }
 
     /// Starts a cluster after `prepare`, runs `body`, and stops whatever still runs. On an error the nodes' logs are shown.
+    ///
+    /// - Parameter isFast: keeps the data in memory, so that the nodes never wait for a real disk.
     static func run(
         nodes count: Int = 3,
         proxied: Bool = false,
         areDisksSwitched: Bool = false,
+        isFast: Bool = false,
         options: [String] = [],
         prepare: (Cluster) throws -> Void = { _ in },
         _ body: (Cluster) async throws -> Void
     ) async throws {
-        try await withTemporaryDirectory { directory in
+        try await (isFast ? withFastDirectory : withTemporaryDirectory) { directory in
             let network = proxied ? Network() : nil
             let cluster = try await Cluster(
                 count,
@@ -123,16 +126,27 @@ final class Cluster: Sendable {
         }
     }
 
-    /// The running node that leads; waits for one.
+    /// The running node that leads; waits for one. Of two the one of the later term: the other has not heard of it yet.
     func leader(among some: [NodeProcess]? = nil) async throws -> NodeProcess {
-        var found: NodeProcess?
+        var found: (node: NodeProcess, term: UInt64)?
         try await eventually("one node leads") {
             for node in some ?? nodes where node.isRunning {
-                if await node.status()?.role == "leader" { found = node }
+                guard let status = await node.status(), status.role == "leader" else { continue }
+                if status.term > found?.term ?? 0 { found = (node, status.term) }
             }
             return found != nil
         }
-        return try #require(found)
+        return try #require(found).node
+    }
+
+    /// Hands leadership to the node, again where an election comes between or the outcome is unknown.
+    func makeLead(_ node: NodeProcess) async throws {
+        try await eventually("\(node.name) leads", every: .milliseconds(200)) {
+            if await node.status()?.role != "leader" {
+                try? await leader().client.transferLeadership(to: node.name)
+            }
+            return await node.status()?.role == "leader"
+        }
     }
 
     func others(than node: NodeProcess) -> [NodeProcess] { nodes.filter { $0 !== node } }
