@@ -17,24 +17,57 @@ extension KontikiClient {
     }
 
     /// Lets a lease begin its time anew; nil when there is none any more.
-    public func keepAlive(_ lease: LeaseID) async throws(ClientError) -> Lease? {
-        try await ask("PUT", lease)
+    ///
+    /// It does no harm to do that twice, so it is repeated at the next node after every failure of one. An attempt at one node takes no
+    /// longer than leaves time to ask another before the lease ends: a third of its time with two or three endpoints, two ninths with
+    /// four or five, two thirds with one, and never more than ``Options/attemptTimeout``. When all nodes were asked in vain, it takes
+    /// twice as long in each further round.
+    ///
+    /// - Parameters:
+    ///   - time: how long the lease lasts, as it was granted or was answered before; nil, when it is not known, is taken for the
+    ///     shortest, a second.
+    ///   - limit: the time for all attempts together, where it is less than ``Options/totalTimeout``: a holder that must stop when the
+    ///     lease may have ended names what is left of it.
+    public func keepAlive(
+        _ lease: LeaseID,
+        time: Duration? = nil,
+        within limit: Duration? = nil
+    ) async throws(ClientError) -> Lease? {
+        var request = Request(method: .PUT, target: "/leases/\(lease)", isHarmlessTwice: true)
+        request.attemptTimeout = keepAliveTimeout(time ?? .seconds(1))
+        request.totalTimeout = limit
+        return try await ask(request)
+    }
+
+    /// The first third of a lease's time is over when it is kept alive again. The rest is shared by the attempts at all nodes of a cluster
+    /// that may be silent, and one more.
+    private func keepAliveTimeout(_ time: Duration) -> Duration {
+        max(time * 2 / 3 / (endpoints.count / 2 + 1), .milliseconds(10))
     }
 
     /// How a lease stands, with its keys; nil when there is none.
     public func lease(_ lease: LeaseID) async throws(ClientError) -> Lease? {
-        try await ask("GET", lease)
+        try await ask(Request(method: .GET, target: "/leases/\(lease)"))
     }
 
     /// Ends a lease now, with its keys. Answers whether there was one.
+    ///
+    /// Without ``Options/isExactlyOnce`` one that was gone only behind an attempt of unknown outcome counts as ended by it.
     @discardableResult
     public func revoke(_ lease: LeaseID) async throws(ClientError) -> Bool {
-        let request = Request(method: .DELETE, target: "/leases/\(lease)", isIdempotent: true)
-        return try await perform(request, accepting: [404]).status != 404
+        try await end("/leases/\(lease)", gone: [404])
     }
 
-    private func ask(_ method: String, _ lease: LeaseID) async throws(ClientError) -> Lease? {
-        let request = Request(method: HTTPMethod(rawValue: method), target: "/leases/\(lease)", isIdempotent: true)
+    /// Deletes what, once it is deleted, never comes back under the same name.
+    private func end(_ target: String, gone: Set<Int>) async throws(ClientError) -> Bool {
+        let key = newIdempotencyKey()
+        let request = Request(method: .DELETE, target: target, isHarmlessTwice: true, idempotencyKey: key)
+        let response = try await perform(request, accepting: gone)
+        // With a key a repetition gives the first answer again; without one it finds only that nothing is there any more.
+        return !gone.contains(response.status) || (key == nil && response.isInDoubt)
+    }
+
+    private func ask(_ request: Request) async throws(ClientError) -> Lease? {
         let response = try await perform(request, accepting: [404])
         return response.status == 404 ? nil : try response.lease()
     }
@@ -42,7 +75,7 @@ extension KontikiClient {
     /// Takes a lock, waiting for it if another holds it.
     ///
     /// - Parameters:
-    ///   - time: the lock is lost so long after it was last kept alive (see ``keepAlive(_:)`` and ``Lock/lease``).
+    ///   - time: the lock is lost so long after it was last kept alive (see ``keepAlive(_:time:within:)`` and ``Lock/lease``).
     ///   - wait: how long to wait in the queue; zero asks once.
     ///   - value: for others to see who holds it: an election's candidate says here who it is. At most 4,096 bytes.
     /// - Returns: nil when another still holds it.
@@ -91,10 +124,11 @@ extension KontikiClient {
     }
 
     /// Gives a lock back. Answers false when it was not held with this token any more.
+    ///
+    /// Without ``Options/isExactlyOnce`` one that was not held only behind an attempt of unknown outcome counts as given back by it.
     @discardableResult
     public func releaseLock(_ name: String, token: UInt64) async throws(ClientError) -> Bool {
-        let request = Request(method: .DELETE, target: lock(name) + "?token=\(token)", isIdempotent: true)
-        return try await perform(request, accepting: [404, 412]).status < 300
+        try await end(lock(name) + "?token=\(token)", gone: [404, 412])
     }
 
     /// Who holds a lock, nil when nobody does, and the store's revision at which that is so: a watch goes on from there.

@@ -16,12 +16,14 @@ internal import Synchronization
 ///
 /// It stays with a node that answers, since any node serves everything; after a failure it goes where the answer says that
 /// the leader is, else to the next. Reads are repeated on any failure of a node. Writes are repeated, too, and executed once all
-/// the same: see ``Options/isExactlyOnce``. Every error carries its ``ClientError/outcome``. ``shutdown()`` waits until the
-/// connections are closed; without it they end when the last reference goes.
+/// the same: see ``Options/isExactlyOnce``. What does no harm when it is done twice, as keeping a lease alive, is repeated in any
+/// case. Every error carries its ``ClientError/outcome``. ``shutdown()`` waits until the connections are closed; without it they
+/// end when the last reference goes.
 public final class KontikiClient: Sendable {
     /// How long and how a client tries.
     public struct Options: Sendable {
-        /// The time for one attempt at one node.
+        /// The time for one attempt at one node. One to keep a lease alive may have less: see
+        /// ``KontikiClient/keepAlive(_:time:within:)``.
         public var attemptTimeout: Duration = .seconds(5)
         /// The time for a request with all its attempts. Zero: one attempt.
         public var totalTimeout: Duration = .seconds(15)
@@ -94,12 +96,18 @@ public final class KontikiClient: Sendable {
         var target: String
         var headers: [(String, String)] = []
         var body: [UInt8]?
-        /// Doing it twice is as good as doing it once.
+        /// Doing it twice is as good as doing it once, as long as nobody else does something to the same key in between.
         var isIdempotent = false
+        /// Doing it twice is as good as doing it once, whatever others do: it is repeated after an unknown outcome, too.
+        var isHarmlessTwice = false
         /// The node keeps what it answered under it; see ``Options/isExactlyOnce``.
         var idempotencyKey: String?
         /// What the node itself may wait before it answers, beyond an attempt's usual time.
         var waits: Duration = .zero
+        /// The time for one attempt, where it is less than ``Options/attemptTimeout``. It doubles each time all nodes were asked.
+        var attemptTimeout: Duration?
+        /// The time for all attempts, where it is less than ``Options/totalTimeout``.
+        var totalTimeout: Duration?
 
         var isRead: Bool { method == .GET || method == .HEAD }
     }
@@ -109,6 +117,8 @@ public final class KontikiClient: Sendable {
         var headers: HTTPHeaders
         var body: ByteBuffer
         var endpoint: Endpoint
+        /// An attempt before the answered one may have been carried out.
+        var isInDoubt = false
 
         func number(_ header: String) -> UInt64 { headers.first(name: header).flatMap { UInt64($0) } ?? 0 }
     }
@@ -119,17 +129,18 @@ public final class KontikiClient: Sendable {
     func perform(_ request: Request, accepting accepted: Set<Int> = []) async throws(ClientError) -> Response {
         let clock = ContinuousClock()
         let start = clock.now
-        let total = options.totalTimeout == .zero ? .zero : options.totalTimeout + request.waits
+        let total = totalTimeout(of: request)
         var position = preferred.withLock { $0 }
         var attempt = 0
         // What one attempt left in doubt, a later one that came to nothing does not settle.
         var isInDoubt = false
         while true {
-            let patience = options.attemptTimeout + request.waits
+            let patience = patience(with: request, attempt: attempt)
             let timeout = total == .zero ? patience : min(patience, total - (clock.now - start))
             var failure: ClientError
             do throws(ClientError) {
-                let response = try await attemptOnce(request, at: endpoints[position], timeout: timeout, accepted)
+                var response = try await attemptOnce(request, at: endpoints[position], timeout: timeout, accepted)
+                response.isInDoubt = isInDoubt
                 preferred.withLock { [position] in $0 = position }
                 return response
             } catch {
@@ -150,6 +161,22 @@ public final class KontikiClient: Sendable {
                 throw ClientError(.cancelled, outcome: failure.outcome, "the request was cancelled")
             }
         }
+    }
+
+    private func totalTimeout(of request: Request) -> Duration {
+        guard options.totalTimeout > .zero else { return .zero }
+        let total = options.totalTimeout + request.waits
+        return request.totalTimeout.map { min($0, total) } ?? total
+    }
+
+    /// The time for an attempt behind so many others.
+    private func patience(with request: Request, attempt: Int) -> Duration {
+        var patience = options.attemptTimeout
+        // Nodes that are all slow must be waited for at last.
+        let growth = 1 << min(attempt / endpoints.count, 20)
+        if let first = request.attemptTimeout, first < patience / growth { patience = first * growth }
+        if let total = request.totalTimeout { patience = min(patience, total) }
+        return patience + request.waits
     }
 
     /// Whether a failure says nothing about the attempts before it.
@@ -181,6 +208,7 @@ public final class KontikiClient: Sendable {
         switch failure.code {
         case .unavailable, .timedOut, .connectionLost:
             request.isRead || failure.outcome == .notExecuted || request.idempotencyKey != nil
+                || request.isHarmlessTwice
                 || (options.retriesUnknownWrites && request.isIdempotent && failure.outcome == .unknown)
         default: false
         }
