@@ -33,22 +33,43 @@ struct LeaseCommand: AsyncParsableCommand {
 
     struct KeepAlive: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Keep a lease alive until this is stopped; exit code 1 when it has ended."
+            abstract: "Keep a lease alive until this is stopped; exit code 1 when it has ended.",
+            discussion: """
+                It is kept alive each time that a third of its time is over. A node that does not answer is left for the next before the \
+                lease can end. While none answers, it is said after each --timeout, and goes on: only a node can tell that the lease has ended.
+                """
         )
         @OptionGroup var client: ClientOptions
-        @Flag(name: .long, help: "Only once.") var once = false
+        @Flag(name: .long, help: "Only once; an error when no node answers within --timeout.") var once = false
         @Argument(help: "The lease's name.") var lease: LeaseID
 
         func run() async throws {
             try await client.withClient { client in
+                let clock = ContinuousClock()
+                // Not known before the first answer.
+                var time: Duration?
                 while true {
-                    guard let kept = try await client.keepAlive(lease) else {
-                        throw Failure(.no, "there is no lease \(lease); it has ended")
+                    let asked = clock.now
+                    do throws(ClientError) {
+                        let kept = try await client.keepAlive(lease, time: time)
+                        time = kept?.time
+                    } catch {
+                        guard !once, Self.mayPass(error) else { throw error }
+                        say("kontiki: the lease could not be kept alive, trying again: \(error)")
+                        try await Task.sleep(for: .milliseconds(100))
+                        continue
                     }
+                    guard let time else { throw Failure(.no, "there is no lease \(lease); it has ended") }
                     if once { return }
-                    try await Task.sleep(for: max(kept.time / 3, .milliseconds(100)))
+                    try await clock.sleep(until: asked + max(time / 3, .milliseconds(100)))
                 }
             }
+        }
+
+        /// Whether the same request may be answered later.
+        private static func mayPass(_ error: ClientError) -> Bool {
+            error.outcome == .unknown
+                || [.unavailable, .timedOut, .connectionLost, .storageFull].contains(error.code)
         }
     }
 

@@ -14,7 +14,8 @@ struct LockCommand: AsyncParsableCommand {
 
             The lock is kept alive while the command runs, and given back at its end; the exit code is the command's. Who finds it held \
             waits, in the order of asking, as long as --wait says; then the exit code is 1. If the lock is lost (no node could be reached \
-            for the time of --ttl), the command gets SIGTERM, ten seconds later SIGKILL, and the exit code is 75.
+            for the time of --ttl), the command gets SIGTERM, ten seconds later SIGKILL, and the exit code is 75. A node that is silent \
+            does not lose it: after a third of --ttl, at most 5s, the next --endpoint is asked.
 
             The command finds in its environment KONTIKI_LOCK, KONTIKI_TOKEN and KONTIKI_FENCE. A write that is sent with the header \
             "Kontiki-Fence: $KONTIKI_FENCE", or with --fence "$KONTIKI_FENCE", takes place only while the lock is still held.
@@ -154,6 +155,8 @@ private struct HeldLock {
         let keeper = Task {
             do {
                 try await keepAlive()
+                // One that was given back is not lost.
+                try Task.checkCancellation()
             } catch {
                 return
             }
@@ -177,18 +180,25 @@ private struct HeldLock {
     /// Returns when the lock is lost; throws when the task is cancelled.
     private func keepAlive() async throws {
         let clock = ContinuousClock()
-        // From when it was asked for: later than that the cluster cannot have begun to count.
+        // From when it was asked for: earlier than that the cluster cannot have begun to count.
         var keptAt = clock.now
+        // At once for the first time: it may have been granted long before it was known, with an answer that was lost.
+        var next = keptAt
         while true {
-            try await Task.sleep(for: time / 3)
+            try await clock.sleep(until: next)
             let asked = clock.now
+            // Who holds it must know when it may have ended, not when the last attempt did.
+            let left = keptAt + time - asked
+            guard left > .zero else { return }
             do throws(ClientError) {
-                guard try await client.keepAlive(lock.lease) != nil else { return }
+                guard try await client.keepAlive(lock.lease, time: time, within: left) != nil else { return }
                 keptAt = asked
+                next = asked + time / 3
             } catch {
                 try Task.checkCancellation()
                 if clock.now - keptAt >= time { return }
                 say("kontiki: the lock could not be kept alive, trying again: \(error)")
+                try await Task.sleep(for: min(time / 30, .seconds(1)))
             }
         }
     }
