@@ -35,7 +35,7 @@ final class StandInNode: Sendable {
                     try channel.pipeline.syncOperations.addHandler(RequestHandler(self))
                 }
             }
-            .bind(host: "127.0.0.1", port: try Ports.next()).get()
+            .bind(host: "127.0.0.1", port: 0).get()
         self.channel.withLock { $0 = channel }
     }
 
