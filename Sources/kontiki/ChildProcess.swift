@@ -33,6 +33,10 @@ final class ChildProcess: Sendable {
         var waiters: [CheckedContinuation<Ending, Never>] = []
     }
 
+    /// Children are started one after the other. Foundation hears of a child's end by a socket that closes with it; one that is started at
+    /// the same moment inherits that socket, and the end would not be heard of before both are gone.
+    private static let starting = Mutex(())
+
     private let process: Process
     /// The child's standard input, open as long as this process lives.
     private let input = Pipe()
@@ -62,22 +66,27 @@ final class ChildProcess: Sendable {
         process.standardOutput = output
         process.standardError = output
         self.process = process
+        life = try Self.starting.withLock { _ in try Self.pipeOfOurs() }
+        // Not `waitUntilExit()`: it spins in a run loop for as long as the child lives.
+        process.terminationHandler = { [self] process in gone(process) }
+        do {
+            try Self.starting.withLock { _ in try process.run() }
+        } catch {
+            close(life.reading)
+            close(life.writing)
+            throw error
+        }
+        Thread.detachNewThread { [self] in forward(output.fileHandleForReading, onLine, onEnd) }
+    }
+
+    /// A pipe that no child has, or it would end with that child.
+    private static func pipeOfOurs() throws -> (reading: Int32, writing: Int32) {
         var ends: [Int32] = [-1, -1]
         guard pipe(&ends) == 0 else {
             throw Failure(.io, "no pipe can be made: \(String(cString: strerror(errno)))")
         }
-        // No child may have it, or it would end with that child.
         for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
-        life = (ends[0], ends[1])
-        // Not `waitUntilExit()`: it spins in a run loop for as long as the child lives.
-        process.terminationHandler = { [self] process in gone(process) }
-        do {
-            try process.run()
-        } catch {
-            for end in ends { close(end) }
-            throw error
-        }
-        Thread.detachNewThread { [self] in forward(output.fileHandleForReading, onLine, onEnd) }
+        return (ends[0], ends[1])
     }
 
     private func gone(_ process: Process) {
