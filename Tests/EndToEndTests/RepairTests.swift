@@ -160,16 +160,22 @@ extension EndToEndTests {
                         newest = newer
                         try? damage("\(directory)/\(newest)", from: 60_000, bytes: 100)
                     }
-                    return now.contains(newest + ".damaged") && now.contains { $0.hasSuffix(".snapshot") }
+                    // An older one does not reach the log.
+                    let isReplaced = now.contains { $0.hasSuffix(".snapshot") && $0.prefix(16) >= newest.prefix(16) }
+                    return now.contains(newest + ".damaged") && isReplaced
                 }
+                let passes = node.log.components(separatedBy: "nothing is damaged").count
                 try await eventually("a whole pass finds nothing more", within: .seconds(60)) {
-                    node.log.contains("nothing is damaged")
+                    node.log.components(separatedBy: "nothing is damaged").count > passes + 1
                 }
                 // The state while it is in use: the node ends with a message, and the next start mends it.
                 let expected = try await Listing.all(node.client, prefix: "scrub/")
                 try damage(try stateFile(node), from: 2 * 4096, bytes: 512 << 10)
                 #expect(await node.ending() != .exited(0))
-                #expect(node.log.contains("the state") && node.log.contains("damaged"), "\(node.log.suffix(2000))")
+                // Whoever reads it first: the examination, which says what it found, or LMDB, which gives up.
+                let isFound = node.log.contains("the state") && node.log.contains("damaged")
+                let isExplained = node.log.contains("a damaged file in \(node.directory)")
+                #expect(isFound || isExplained, "\(node.log.suffix(2000))")
                 try node.start()
                 try await eventually("the node serves again") { await node.isReady() }
                 #expect(try await Listing.all(node.client, prefix: "scrub/") == expected)
