@@ -48,19 +48,17 @@ final class RevisionGate: Sendable {
         completion: @escaping @Sendable (Result<Void, ServiceError>) -> Void
     ) {
         if isReached(revision) { return completion(.success(())) }
-        let slot = Mutex<Waiter?>(nil)
-        let box = Box(slot)
+        let box = Box()
         let operation = Operation(
             deadline: deadline,
             bytes: 0,
             isWrite: false,
             submit: { operation in
                 let waiter = Waiter(revision, operation) { completion(.success(())) }
-                box.slot.withLock { $0 = waiter }
-                self.add(waiter)
+                if box.put(waiter) { self.add(waiter) }
             },
             fail: { error in
-                if let waiter = box.slot.withLock({ $0.take() }) { self.giveUp(waiter) }
+                if let waiter = box.close() { self.giveUp(waiter) }
                 let isLate = error.code == .timedOut
                 completion(.failure(isLate ? ServiceError(.notCaughtUp) : error))
             }
@@ -68,10 +66,24 @@ final class RevisionGate: Sendable {
         operations.start(operation)
     }
 
-    /// Carries the waiter from the submission to the failure.
+    /// Carries the waiter from the submission to the failure, which may come first: the table's clock runs on another thread.
     private final class Box: Sendable {
-        let slot: Mutex<Waiter?>
-        init(_ slot: consuming Mutex<Waiter?>) { self.slot = slot }
+        private let slot = Mutex<(waiter: Waiter?, isClosed: Bool)>((nil, false))
+
+        /// False when it has failed already: nobody would take the waiter out of the list again.
+        func put(_ waiter: Waiter) -> Bool {
+            slot.withLock { slot in
+                if !slot.isClosed { slot.waiter = waiter }
+                return !slot.isClosed
+            }
+        }
+
+        func close() -> Waiter? {
+            slot.withLock { slot in
+                slot.isClosed = true
+                return slot.waiter.take()
+            }
+        }
     }
 
     /// The state stands at `revision` now.
@@ -102,6 +114,8 @@ final class RevisionGate: Sendable {
     private func add(_ waiter: Waiter) {
         let isDue = state.withLock { state -> Bool in
             if state.revision >= waiter.revision { return true }
+            // It failed between its submission and now.
+            if waiter.isOver.load(ordering: .relaxed) { return false }
             var (low, high) = (0, state.waiters.count)
             while low < high {
                 let middle = (low + high) / 2

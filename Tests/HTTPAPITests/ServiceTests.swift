@@ -71,11 +71,11 @@ struct OperationTests {
         // On a busy machine the time may be over before there was any for another try.
         repeat {
             let ledger = Ledger()
-            table.start(
-                ledger.operation(after: .milliseconds(time)) { operation in
-                    table.reject(operation, Rejection(.noLeader))
-                }
-            )
+            let operation = ledger.operation(after: .milliseconds(time)) { operation in
+                table.reject(operation, Rejection(.noLeader))
+            }
+            // On the loop, where the clock cannot come between the start and the first rejection.
+            try await table.eventLoop.submit { table.start(operation) }.get()
             try await eventually { !ledger.errors.withLock { $0 }.isEmpty }
             #expect(ledger.errors.withLock { $0 } == [ServiceError(.noLeader)])
             submissions = ledger.submissions.withLock { $0 }

@@ -144,10 +144,9 @@ struct LeaseTests {
     @Test("What keeps leases alive goes together, each answered for its own")
     func gathered() async throws {
         let commands = Mutex<[[UInt64]]>([])
-        let keepAlives = KeepAlives(
-            eventLoop: MultiThreadedEventLoopGroup.singleton.next(),
-            maximumCount: 2_000
-        ) { leases, _, completion in
+        // All are added in one turn of the loop that the commands are made on.
+        let loop = MultiThreadedEventLoopGroup.singleton.next()
+        let keepAlives = KeepAlives(eventLoop: loop, maximumCount: 2_000) { leases, _, completion in
             commands.withLock { $0.append(leases) }
             completion(
                 .success(
@@ -160,7 +159,6 @@ struct LeaseTests {
             )
         }
         let answers = Mutex<[UInt64: [UInt64?]]>([:])
-        let loop = MultiThreadedEventLoopGroup.singleton.next()
         try await loop.submit {
             for number in 0..<1_200 {
                 let id = UInt64(number % 600)

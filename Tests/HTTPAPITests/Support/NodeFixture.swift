@@ -66,6 +66,8 @@ final class NodeFixture: Sendable {
             logger: Self.quiet
         )
         var serviceOptions = KeyValueNode.Options()
+        // What a slow disk takes is not what is tested.
+        serviceOptions.defaultTimeout = .seconds(60)
         adjust(&serviceOptions)
         service = KeyValueNode(node: node, eventLoop: group.next(), options: serviceOptions)
         guard case .bootstrap = beginning else { return }
