@@ -45,7 +45,11 @@ struct DiskSwitches: Sendable {
 /// of a disk, not how long it waits for them.
 func withFastDirectory<Result>(_ body: (String) async throws -> Result) async throws -> Result {
     let memory = "/dev/shm"
-    guard access(memory, W_OK) == 0 else { return try await withTemporaryDirectory(body) }
+    var information = statvfs()
+    // A container may have 64 MB of it, which three nodes' logs fill.
+    guard access(memory, W_OK) == 0, statvfs(memory, &information) == 0,
+        UInt64(information.f_bavail) * UInt64(information.f_frsize) > 512 << 20
+    else { return try await withTemporaryDirectory(body) }
     let path = "\(memory)/kontiki-\(UUID().uuidString)"
     try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
     defer { try? FileManager.default.removeItem(atPath: path) }
