@@ -1,4 +1,3 @@
-import Dispatch
 import Glibc
 import KeyValueModel
 import Synchronization
@@ -111,15 +110,5 @@ import Testing
             guard case .compacted(let floor) = error else { throw error }
             #expect(floor > revision)
         }
-    }
-
-    private func concurrently(_ bodies: (@Sendable () throws -> Void)...) {
-        let group = DispatchGroup()
-        for body in bodies {
-            DispatchQueue.global().async(group: group) {
-                #expect(throws: Never.self) { try body() }
-            }
-        }
-        group.wait()
     }
 }

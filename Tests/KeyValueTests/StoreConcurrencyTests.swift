@@ -1,4 +1,3 @@
-import Dispatch
 import KeyValueModel
 import Synchronization
 import Testing
@@ -115,16 +114,5 @@ import Testing
                 }
             )
         }
-    }
-
-    /// Runs each body on its own thread until all have ended; a body that throws is an issue.
-    private func concurrently(_ bodies: (@Sendable () throws -> Void)...) {
-        let group = DispatchGroup()
-        for body in bodies {
-            DispatchQueue.global().async(group: group) {
-                #expect(throws: Never.self) { try body() }
-            }
-        }
-        group.wait()
     }
 }
