@@ -5,6 +5,10 @@ import Synchronization
 struct Campaign: Sendable {
     let options: Main.Options
 
+    /// Foundation hears of a child's end by a socket that closes with it. One that is started at the same moment inherits that socket: the
+    /// end would not be heard of before both are gone.
+    private static let starting = Mutex(())
+
     private struct Counts {
         var harmless = 0
         var mended = 0
@@ -95,8 +99,9 @@ struct Campaign: Sendable {
                 next = number + options.jobs
             }
             if let begun {
+                let isEndless = status == SIGPROF || status == SIGALRM
                 counts.failures.append(
-                    "\(begun): \(status == SIGALRM ? "no end" : "the process ended with signal or status \(status)")"
+                    "\(begun): \(isEndless ? "no end" : "the process ended with signal or status \(status)")"
                 )
                 next = begun.number + options.jobs
             } else if status != 0 {
@@ -124,7 +129,11 @@ struct Campaign: Sendable {
                 while let piece = try? handle.read(upToCount: 1 << 16), !piece.isEmpty { text.withLock { $0 += piece } }
                 text.withLock { $0 += Data([0xff]) }
             }
-            do { try process.run() } catch { continuation.resume(throwing: error) }
+            do {
+                try Self.starting.withLock { _ in try process.run() }
+            } catch {
+                continuation.resume(throwing: error)
+            }
         }
         // The pipe's end comes with the process's, or a moment later.
         while text.withLock({ $0.last }) != 0xff { try await Task.sleep(for: .milliseconds(1)) }

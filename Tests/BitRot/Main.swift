@@ -42,13 +42,21 @@ enum Main {
         for number in stride(from: from, to: end, by: step) {
             let damage = Damaging(seed: seed, number: number, image: worker.image)
             say("begin \(number) \(damage)")
-            // A damaged tree may hold a search for ever.
-            alarm(20)
+            setBounds(processorSeconds: 20, seconds: 120)
             let verdict = try await worker.play(damage)
-            alarm(0)
+            setBounds(processorSeconds: 0, seconds: 0)
             say("end \(number) \(verdict.line.replacingOccurrences(of: "\n", with: " "))")
         }
         exit(0)
+    }
+
+    /// A damaged tree may hold a search for ever, which takes the processor's time. A machine that has little of that to give, or a slow disk,
+    /// is no such thing; but nothing waits for ever either. 0 takes a bound away.
+    private static func setBounds(processorSeconds: Int, seconds: UInt32) {
+        var bound = itimerval()
+        bound.it_value.tv_sec = processorSeconds
+        setitimer(__itimer_which_t(ITIMER_PROF.rawValue), &bound, nil)
+        alarm(seconds)
     }
 
     /// A line on standard output, at once: the next moment may be the last.
