@@ -53,7 +53,7 @@ struct Coordination {
             let first = try await server.carryOut(command, options)
             // The client did not hear the answer, and asks again.
             guard number % 2 == 0 else { continue }
-            let again = try await server.carryOut(command, options)
+            let again = try await server.carryOut(command, options, isRepeated: true)
             guard again == .replayed(first) else { throw Violation("the answer to the same request is \(again)") }
         }
         try await server.carryOut(.increment(key: bytes(counter + "two"), by: 7))
@@ -94,7 +94,7 @@ struct Coordination {
             )
             let options = keyed("txn-\(lease)-\(number)")
             try await server.carryOut(.transaction(all), options)
-            try await server.carryOut(.transaction(all), options)
+            try await server.carryOut(.transaction(all), options, isRepeated: true)
             // The comparison does not hold now, and nothing is written.
             try await server.carryOut(.transaction(all))
         }
