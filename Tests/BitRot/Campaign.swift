@@ -5,10 +5,6 @@ import Synchronization
 struct Campaign: Sendable {
     let options: Main.Options
 
-    /// Foundation hears of a child's end by a socket that closes with it. One that is started at the same moment inherits that socket: the
-    /// end would not be heard of before both are gone.
-    private static let starting = Mutex(())
-
     private struct Counts {
         var harmless = 0
         var mended = 0
@@ -129,11 +125,7 @@ struct Campaign: Sendable {
                 while let piece = try? handle.read(upToCount: 1 << 16), !piece.isEmpty { text.withLock { $0 += piece } }
                 text.withLock { $0 += Data([0xff]) }
             }
-            do {
-                try Self.starting.withLock { _ in try process.run() }
-            } catch {
-                continuation.resume(throwing: error)
-            }
+            do { try process.runAlone() } catch { continuation.resume(throwing: error) }
         }
         // The pipe's end comes with the process's, or a moment later.
         while text.withLock({ $0.last }) != 0xff { try await Task.sleep(for: .milliseconds(1)) }

@@ -41,9 +41,7 @@ extension EndToEndTests {
                 await away.crash()
                 // Some 10 MB of state; the log keeps much less.
                 try await Filling.write(cluster.client, prefix: "away", keys: 5_000, times: 5_000, bytes: 2_000)
-                try await eventually("the leader's log begins behind what the follower has") {
-                    try await leader.client.status().firstIndex > lastSeen + 1
-                }
+                try await cluster.logsBegin(behind: lastSeen, on: [leader])
                 // No connection carries more than a part of the snapshot, which may have been taken when half of the state was written: only a
                 // transfer that is resumed ever ends.
                 network.limitBytes(to: away.name, 3 << 19)

@@ -42,10 +42,10 @@ extension EndToEndTests {
                 try await expectQuarantined(victim)
                 // Else the one that may not lead could be the only one that may win.
                 try await eventually("\(other.name) has all that the others have") {
-                    let needed = [
-                        try await leader.client.status().lastIndex, try await victim.client.status().lastIndex,
-                    ]
-                    return try await other.client.status().lastIndex >= needed.max() ?? 0
+                    let (first, second) = (
+                        try await leader.client.status().lastIndex, try await victim.client.status().lastIndex
+                    )
+                    return try await other.client.status().lastIndex >= max(first, second)
                 }
                 await leader.crash()
                 let next = try await cluster.leader(among: [other, victim])

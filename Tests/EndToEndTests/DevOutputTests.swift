@@ -21,7 +21,7 @@ extension EndToEndTests {
                     throw SetupError("the pipe cannot be made small: \(String(cString: strerror(errno)))")
                 }
                 process.terminationHandler = { [self] _ in ended.withLock { $0 = true } }
-                try process.run()
+                try process.runAlone()
             }
 
             var hasEnded: Bool { ended.withLock { $0 } }

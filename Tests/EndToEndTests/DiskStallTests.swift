@@ -67,11 +67,7 @@ extension EndToEndTests {
             try await Cluster.run(areDisksSwitched: true, isFast: true, options: ["--election-timeout", "8s"]) {
                 cluster in
                 let leader = try await cluster.leader()
-                var before: NodeStatus?
-                try await eventually("its status") {
-                    before = await leader.status()
-                    return before?.role == "leader"
-                }
+                let before = try await patiently { try await leader.client.status() }
                 for node in cluster.nodes { try node.disk?.delaySyncs(tensOfMilliseconds: 60) }
                 let load = WriteLoad(prefix: "slow")
                 try await withThrowingTaskGroup { group in
@@ -85,12 +81,8 @@ extension EndToEndTests {
                     load.stop()
                     try await group.waitForAll()
                 }
-                var after: NodeStatus?
-                try await eventually("its status") {
-                    after = await leader.status()
-                    return after != nil
-                }
-                #expect(after?.role == "leader" && after?.term == before?.term)
+                let after = try await patiently { try await leader.client.status() }
+                #expect(after.role == "leader" && after.term == before.term)
                 try await load.verify(cluster.client, "with slow syncs")
             }
         }

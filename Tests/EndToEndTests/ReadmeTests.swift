@@ -34,7 +34,7 @@ extension EndToEndTests {
                         try cluster.nodes[0].start()
                         try await cluster.allReady()
                         // A stale read shows what the node has; it has caught up when it answers a strong one.
-                        _ = try await patiently { () async throws(ClientError) in
+                        _ = try await patiently {
                             try await cluster.nodes[0].client.get("hello")
                         }
                     } else {

@@ -22,12 +22,7 @@ extension EndToEndTests {
                 await away.crash()
                 // Some 6 MB: at the rate that was given, several seconds.
                 try await Filling.write(cluster.client, prefix: "away", keys: 3_000, times: 3_000, bytes: 2_000)
-                try await eventually("the others' logs begin behind what the follower has") {
-                    for node in others {
-                        guard try await node.client.status().firstIndex > lastSeen + 1 else { return false }
-                    }
-                    return true
-                }
+                try await cluster.logsBegin(behind: lastSeen, on: others)
                 try away.start()
                 let resumed = try await killWhileReceiving(away)
                 try await arrived(away, atLeast: resumed + 500_000)

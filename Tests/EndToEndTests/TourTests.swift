@@ -35,7 +35,7 @@ extension EndToEndTests {
                     // A strong read first, so that the stale ones behind it find a state that is up to date.
                     for consistency in Consistency.allCases {
                         for (key, value) in expected {
-                            let item = try await patiently { () async throws(ClientError) in
+                            let item = try await patiently {
                                 try await node.client.get(
                                     Key(key),
                                     consistency: consistency,
@@ -152,7 +152,7 @@ enum Listing {
         var cursor: String?
         repeat {
             // The cursor knows the revision.
-            let page = try await patiently { () async throws(ClientError) in
+            let page = try await patiently {
                 try await client.list(
                     prefix: prefix,
                     limit: 500,

@@ -43,7 +43,7 @@ extension EndToEndTests {
                 try await Self.leaveBehind(cluster, away, lastSeen)
                 network.heal()
                 try await Self.snapshotCame(away)
-                let end = try await patiently { () async throws(ClientError) in
+                let end = try await patiently {
                     try await cluster.client.put("seen/end", []).revision
                 }
                 try await watcher.value
@@ -73,7 +73,7 @@ extension EndToEndTests {
                 for node in cluster.nodes {
                     #expect(await Self.refusal(node, since: middle) == .compacted, "\(node.name)")
                 }
-                let page = try await patiently { () async throws(ClientError) in
+                let page = try await patiently {
                     try await away.client.list(prefix: "seen/", limit: 500)
                 }
                 #expect(page.cursor == nil)
@@ -102,7 +102,7 @@ extension EndToEndTests {
             for number in numbers {
                 let key = Key("seen/\(number % 7)")
                 if number % 5 == 0 {
-                    try await patiently { () async throws(ClientError) in try await client.delete(key) }
+                    try await patiently { try await client.delete(key) }
                 }
                 try await put(client, key, number)
             }
@@ -111,7 +111,7 @@ extension EndToEndTests {
 
         @discardableResult
         private static func put(_ client: KontikiClient, _ key: Key, _ number: Int) async throws -> UInt64 {
-            try await patiently { () async throws(ClientError) in
+            try await patiently {
                 try await client.put(key, Array("\(number)".utf8)).revision
             }
         }
@@ -126,12 +126,7 @@ extension EndToEndTests {
                 _ = try await change(client, 41...100)
                 try await Filling.write(client, prefix: "fill", keys: 500, times: 1_500, bytes: 1_000)
                 _ = try await change(client, 101...200)
-                try await eventually("the others' logs begin behind what \(away.name) has") {
-                    for node in others {
-                        guard try await node.client.status().firstIndex > lastSeen + 1 else { return false }
-                    }
-                    return true
-                }
+                try await cluster.logsBegin(behind: lastSeen, on: others)
             } catch {
                 await client.shutdown()
                 throw error

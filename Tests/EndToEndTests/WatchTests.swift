@@ -40,7 +40,7 @@ extension EndToEndTests {
                     }
                     churn.end()
                     // One last write that all are to see. What was asked for before may come about behind it, for some to see.
-                    end = try await patiently { () async throws(ClientError) in
+                    end = try await patiently {
                         try await cluster.client.put("watched/end", Array("end".utf8)).revision
                     }
                     try await eventually("every watcher sees the end", within: .seconds(60)) {

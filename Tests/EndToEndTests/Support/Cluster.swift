@@ -149,5 +149,15 @@ final class Cluster: Sendable {
         }
     }
 
+    /// Waits until what a server has that knows `index` as its last no longer suffices: the logs of these begin behind it.
+    func logsBegin(behind index: UInt64, on nodes: [NodeProcess]) async throws {
+        try await eventually("the logs of \(nodes.map(\.name)) begin behind \(index)") {
+            for node in nodes {
+                guard try await node.client.status().firstIndex > index + 1 else { return false }
+            }
+            return true
+        }
+    }
+
     func others(than node: NodeProcess) -> [NodeProcess] { nodes.filter { $0 !== node } }
 }

@@ -31,10 +31,6 @@ final class ChildProcess: Sendable {
         var waiters: [CheckedContinuation<Ending, Never>] = []
     }
 
-    /// Foundation hears of a child's end by a socket that closes with it. One that is started at the same moment inherits that socket: the
-    /// end would not be heard of before both are gone.
-    private static let starting = Mutex(())
-
     let processID: pid_t
     private let state: Mutex<State>
     /// Keeps the child's standard input open, which tells the child when this process goes.
@@ -76,7 +72,7 @@ final class ChildProcess: Sendable {
                     ? .exited(process.terminationStatus) : .signalled(process.terminationStatus)
             )
         }
-        try Self.starting.withLock { _ in try process.run() }
+        try process.runAlone()
         // The child has its own. Foundation keeps these for long, and where many hundred descriptors are open its `run` reads beyond a buffer.
         try log.close()
         try fed?.close()

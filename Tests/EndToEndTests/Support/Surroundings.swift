@@ -43,12 +43,12 @@ func eventually(
 
 /// Asks again when the node could not answer: a client of one node does not try again by itself, and it may hear nothing of a leader for a
 /// while. For reads, and for writes that may be carried out more than once.
-func patiently<Result>(_ ask: () async throws(ClientError) -> Result) async throws -> Result {
+func patiently<Result>(_ ask: () async throws -> Result) async throws -> Result {
     let deadline = ContinuousClock.now + .seconds(30)
     while true {
-        do throws(ClientError) {
+        do {
             return try await ask()
-        } catch {
+        } catch let error as ClientError {
             let isPassing = [.unavailable, .timedOut, .connectionLost].contains(error.code)
             guard isPassing, ContinuousClock.now < deadline else { throw error }
             try await Task.sleep(for: .milliseconds(50))
