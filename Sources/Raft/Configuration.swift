@@ -84,7 +84,7 @@ public struct Configuration: Hashable, Sendable {
     public func isVoter(_ id: ServerID) -> Bool { voters.contains(id) || outgoing.contains(id) }
 
     /// Whether `id` decides alone.
-    func isOnlyVoter(_ id: ServerID) -> Bool { voters == [id] && !isJoint }
+    package func isOnlyVoter(_ id: ServerID) -> Bool { voters == [id] && !isJoint }
 
     public func isLearner(_ id: ServerID) -> Bool { learners.contains(id) }
 

@@ -34,6 +34,9 @@ struct Watch: Sendable {
 
     mutating func leads(_ tick: UInt64) { leadsSince = tick }
 
+    /// Said at each step, not at each tick: it may be the only voter for a part of a tick.
+    mutating func leadsAlone(_ tick: UInt64) { aloneAt = tick }
+
     // MARK: What must hold
 
     /// R17, R19: a leader that hears no quorum, or whose disk does not answer, does not go on leading.
@@ -46,7 +49,6 @@ struct Watch: Sendable {
             leadsSince = driver.ticks
         }
         let patience = 2 * core.options.electionTicks + 2
-        if core.configuration.voters == [core.id], !core.configuration.isJoint { aloneAt = driver.ticks }
         if let barredSince, driver.ticks - max(barredSince, aloneAt) > patience {
             throw Broken("server \(server.id.rawValue) leads though it may not for \(driver.ticks - barredSince) ticks")
         }

@@ -182,6 +182,9 @@ extension World {
     private func observe(_ server: SimulatedServer) throws(Broken) {
         if server.driver?.core.violation == nil { try invariants.check(server, in: servers) }
         let isLeader = server.driver?.core.isLeader ?? false
+        if isLeader, server.driver?.core.configuration.isOnlyVoter(server.id) ?? false {
+            server.watch.leadsAlone(server.driver?.ticks ?? 0)
+        }
         guard isLeader != server.wasLeader else { return }
         server.wasLeader = isLeader
         if isLeader {

@@ -20,6 +20,12 @@ struct WorldTests {
         #expect(total.undecided == 0)
     }
 
+    /// 594242202: a server that may not lead is the only voter for less than a tick, and then hands leadership over.
+    @Test("Runs in which a rule was once held against a server that kept it", arguments: [594_242_202] as [UInt64])
+    func onceAccused(seed: UInt64) {
+        #expect(simulate(SimulationOptions(seed: seed)).failure == nil)
+    }
+
     @Test("A seed is one run, whether it is watched or not", arguments: [3, 17, 2026] as [UInt64])
     func sameHash(seed: UInt64) {
         var options = SimulationOptions(seed: seed)
