@@ -86,12 +86,13 @@ extension Core {
             effects.outcomes.append(.rejected(token, .noLeader, leader: leaderID))
             return
         }
-        guard transfer == nil else {
-            effects.outcomes.append(.rejected(token, .busy, leader: id))
-            return
-        }
         guard let successor = target ?? bestSuccessor, successor != id, configuration.voters.contains(successor) else {
             effects.outcomes.append(.rejected(token, .invalid, leader: id))
+            return
+        }
+        // One that may not lead is about to stand down by itself; one wish after the other must not keep it in office (R19).
+        guard transfer == nil, mayLead else {
+            effects.outcomes.append(.rejected(token, .busy, leader: id))
             return
         }
         transfer = Transfer(token: token, target: successor, startTick: tick)

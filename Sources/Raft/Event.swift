@@ -119,7 +119,7 @@ public enum RejectionReason: Hashable, Sendable {
     case overloaded
     /// A different entry was committed in its place.
     case superseded
-    /// Another change of membership is under way, or no entry of this term is committed yet (R42).
+    /// Another change of membership or transfer of leadership is under way, or no entry of this term is committed yet (R42).
     case busy
     /// The request does not fit the configuration.
     case invalid

@@ -415,6 +415,25 @@ import Testing
         #expect(leader.core.role == .follower)
     }
 
+    @Test("R19: a leader that may not lead stands down, however often it is asked to hand leadership over")
+    func barredDuringTransfers() {
+        var leader = Bench()
+        leader.lead()
+        leader.acknowledge(2, leader.core.lastIndex)
+        leader.step(.transfer(1, to: server(2)))
+        leader.step(.mayLead(false))
+        // The one under way has its time, and so has the attempt of its own; nobody campaigns.
+        var ticks: UInt64 = 0
+        while leader.core.isLeader, ticks < 10 * leader.core.options.electionTicks {
+            leader.tick()
+            ticks += 1
+            leader.answerHeartbeat(2)
+            leader.answerHeartbeat(3)
+            leader.step(.transfer(1 + ticks, to: server(2)))
+        }
+        #expect(ticks <= 2 * leader.core.options.electionTicks + 2)
+    }
+
     @Test("R19: a leader that would rather not lead hands leadership over when it can, and leads until then")
     func givesWay() {
         var leader = Bench()
