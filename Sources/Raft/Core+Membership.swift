@@ -91,7 +91,7 @@ extension Core {
             return
         }
         // One that may not lead is about to stand down by itself; one wish after the other must not keep it in office (R19).
-        guard transfer == nil, mayLead else {
+        guard transfer == nil, mayLead || isPlanted(.transfersWhenBarred) else {
             effects.outcomes.append(.rejected(token, .busy, leader: id))
             return
         }

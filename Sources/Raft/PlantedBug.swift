@@ -107,6 +107,8 @@ package enum PlantedBug: String, CaseIterable, Sendable {
     case campaignsWhenBarred
     /// R19: A leader that may not lead any more leads on.
     case leadsWhenBarred
+    /// R19: A leader that may not lead takes one wish after the other to hand leadership over, and leads on meanwhile.
+    case transfersWhenBarred
     /// R19: A leader that should give way never tries to hand leadership over.
     case neverGivesWay
     /// R20: A leader that becomes a follower drops what is not committed.
