@@ -104,6 +104,8 @@ package struct Driver: Sendable {
         var effects = Effects()
         core.step(events, into: &effects)
         carryOut(effects, into: &actions)
+        // Of a halted core nothing is carried on either (R6).
+        guard core.violation == nil || isPlanted(.haltedDriverActs) else { return }
         if hasTick { handleTick(into: &actions) }
         planApply(into: &actions)
     }
@@ -169,6 +171,7 @@ package struct Driver: Sendable {
         noteSnapshot(position.index, bytes: bytes)
         compact(into: &actions)
         planBackground(into: &actions)
+        planApply(into: &actions)
     }
 
     /// There was no room to make the machine's state durable, or, where it is durable up to `position`, to write a snapshot of it:
@@ -183,6 +186,7 @@ package struct Driver: Sendable {
             flushRetry.postpone(at: tick, options)
         }
         planBackground(into: &actions)
+        planApply(into: &actions)
     }
 
     /// A leader's snapshot arrived whole and lies durable on disk.

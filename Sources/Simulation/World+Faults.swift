@@ -87,7 +87,8 @@ extension World {
         server.driver?.step([.storageFailed("input/output error"), .tick], into: &actions)
         let isSilent =
             actions.writes.isEmpty && actions.messages.isEmpty && actions.outcomes.isEmpty && actions.apply.isEmpty
-            && actions.fetches.isEmpty
+            && actions.fetches.isEmpty && actions.snapshotSends.isEmpty && actions.restore == nil && !actions.flush
+            && !actions.takeSnapshot
         try demand(actions.halt != nil && isSilent, "server \(server.id.rawValue) goes on after its disk failed (R6)")
         try crash(server, down: down, losesPower: false)
     }
@@ -190,7 +191,11 @@ extension World {
     }
 
     private func ask(_ leader: SimulatedServer, for target: Configuration) throws(Broken) {
-        guard !target.voters.isEmpty, canDecide(target, without: gone), !leader.isPaused else { return }
+        // Also with what becomes of its learners by itself: one of them may be gone, though the leader has not noticed.
+        let gone = gone
+        guard !target.voters.isEmpty, !leader.isPaused,
+            ([target] + target.members.compactMap(target.promoting)).allSatisfy({ canDecide($0, without: gone) })
+        else { return }
         statistics.changes += 1
         // Long before the next few are asked for, this one is settled.
         asked = asked.suffix(7) + [target]

@@ -45,6 +45,21 @@ import Testing
         #expect(actions.writes.isEmpty && actions.messages.isEmpty)
     }
 
+    @Test("R6: the driver of a halted core begins nothing of its own any more")
+    func haltBeginsNothing() {
+        var options = DriverBench.tight
+        options.flushTicks = 1
+        var follower = DriverBench(Bench(terms: [1, 1], applied: 1), options: options)
+        follower.receive(2, .heartbeat(Heartbeat(commit: 2, session: 99, round: 0)))
+        follower.fetched(.apply, [command(2, 1)])
+        #expect(!follower.applied([command(2, 1)], unflushedBytes: 1).flush)
+        var failing = follower
+        #expect(follower.step(.tick).flush, "it would be time")
+        let failed = failing.step(.storageFailed("disk on fire"), .tick)
+        #expect(failed.halt != nil)
+        #expect(!failed.flush)
+    }
+
     @Test("R8: the driver trims the log below the snapshot and below the durable state, whichever is less")
     func trimsBelowBoth() {
         var follower = DriverBench(Bench(terms: [1, 1, 1, 1], applied: 1))
@@ -271,7 +286,15 @@ import Testing
         #expect(follower.fetched(.apply, [command(2, 1)]).apply == [command(2, 1)])
         #expect(follower.applied([command(2, 1)], unflushedBytes: 40).flush)
         #expect(follower.receive(2, .heartbeat(Heartbeat(commit: 4, session: 99, round: 0))).fetches.isEmpty)
-        let next = follower.act { $0.flushed(position(2, 1), into: &$1) }
-        #expect(next.fetches.map(\.range) == [3...4])
+        // Made durable alone, with a snapshot, or on the way to a snapshot that lacked the room.
+        let ways: [(inout Driver, inout Driver.Actions) -> Void] = [
+            { $0.flushed(position(2, 1), into: &$1) },
+            { $0.snapshotTaken(position(1, 1), durable: position(2, 1), bytes: 1, into: &$1) },
+            { $0.lackedRoom(durable: position(2, 1), into: &$1) },
+        ]
+        for way in ways {
+            var other = follower
+            #expect(other.act(way).fetches.map(\.range) == [3...4])
+        }
     }
 }
