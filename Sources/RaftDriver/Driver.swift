@@ -28,6 +28,12 @@ package struct Driver: Sendable {
         package var takeSnapshot = false
 
         package init() {}
+
+        /// Whether there is nothing to do, but perhaps to halt.
+        package var isIdle: Bool {
+            writes.isEmpty && messages.isEmpty && fetches.isEmpty && outcomes.isEmpty && apply.isEmpty
+                && snapshotSends.isEmpty && restore == nil && !flush && !takeSnapshot
+        }
     }
 
     package private(set) var core: Core
@@ -153,8 +159,7 @@ package struct Driver: Sendable {
         flushRetry = Retry()
         noteDurable(position.index)
         if isPlanted(.trimsBeyondSnapshot) { compact(into: &actions) }
-        planBackground(into: &actions)
-        planApply(into: &actions)
+        goOn(into: &actions)
     }
 
     /// A snapshot file at `position` is durable, and the machine's state at `durable`: the log is trimmed below both (R8).
@@ -170,8 +175,7 @@ package struct Driver: Sendable {
         noteDurable(durable.index)
         noteSnapshot(position.index, bytes: bytes)
         compact(into: &actions)
-        planBackground(into: &actions)
-        planApply(into: &actions)
+        goOn(into: &actions)
     }
 
     /// There was no room to make the machine's state durable, or, where it is durable up to `position`, to write a snapshot of it:
@@ -185,8 +189,7 @@ package struct Driver: Sendable {
         } else {
             flushRetry.postpone(at: tick, options)
         }
-        planBackground(into: &actions)
-        planApply(into: &actions)
+        goOn(into: &actions)
     }
 
     /// A leader's snapshot arrived whole and lies durable on disk.
@@ -374,6 +377,12 @@ package struct Driver: Sendable {
     private mutating func handleTick(into actions: inout Actions) {
         planBackground(into: &actions)
         promoteCaughtUp(into: &actions)
+    }
+
+    /// Background work has ended: what waited for that, or for durable state, goes on.
+    private mutating func goOn(into actions: inout Actions) {
+        planBackground(into: &actions)
+        planApply(into: &actions)
     }
 
     private mutating func planBackground(into actions: inout Actions) {

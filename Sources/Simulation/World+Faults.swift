@@ -85,11 +85,10 @@ extension World {
         guard server.isUp, !server.isPaused else { return }
         var actions = Driver.Actions()
         server.driver?.step([.storageFailed("input/output error"), .tick], into: &actions)
-        let isSilent =
-            actions.writes.isEmpty && actions.messages.isEmpty && actions.outcomes.isEmpty && actions.apply.isEmpty
-            && actions.fetches.isEmpty && actions.snapshotSends.isEmpty && actions.restore == nil && !actions.flush
-            && !actions.takeSnapshot
-        try demand(actions.halt != nil && isSilent, "server \(server.id.rawValue) goes on after its disk failed (R6)")
+        try demand(
+            actions.halt != nil && actions.isIdle,
+            "server \(server.id.rawValue) goes on after its disk failed (R6)"
+        )
         try crash(server, down: down, losesPower: false)
     }
 
@@ -134,8 +133,12 @@ extension World {
 
     /// Every configuration that is in force somewhere, or may come to be: asked for, or by the promotion of a learner.
     private var possibleConfigurations: [Configuration] {
-        let known = invariants.configurations.map(\.configuration) + asked
-        return known + known.flatMap { configuration in configuration.members.compactMap(configuration.promoting) }
+        (invariants.configurations.map(\.configuration) + asked).flatMap(withPromotions)
+    }
+
+    /// `configuration`, and what may become of it by itself.
+    private func withPromotions(_ configuration: Configuration) -> [Configuration] {
+        [configuration] + configuration.members.compactMap(configuration.promoting)
     }
 
     /// Whether `configuration` can decide although `missing` never come back.
@@ -194,7 +197,7 @@ extension World {
         // Also with what becomes of its learners by itself: one of them may be gone, though the leader has not noticed.
         let gone = gone
         guard !target.voters.isEmpty, !leader.isPaused,
-            ([target] + target.members.compactMap(target.promoting)).allSatisfy({ canDecide($0, without: gone) })
+            withPromotions(target).allSatisfy({ canDecide($0, without: gone) })
         else { return }
         statistics.changes += 1
         // Long before the next few are asked for, this one is settled.

@@ -9,8 +9,7 @@ import Testing
         var leader = Bench(1, configuration([1, 2, 3, 4, 5]))
         leader.lead()
         for _ in 0...leader.core.options.electionTicks {
-            leader.tick()
-            leader.answerHeartbeat(2)
+            leader.tick(hearing: 2)
         }
         #expect(leader.core.role == .follower, "two of five are in contact")
         let later = leader.step(.tick)
@@ -22,15 +21,13 @@ import Testing
         var leader = Bench(1, configuration([1, 2, 3]))
         leader.lead()
         for _ in 0..<200 {
-            leader.tick()
-            leader.answerHeartbeat(2)
+            leader.tick(hearing: 2)
         }
         #expect(leader.core.isLeader)
         leader.step(.changeMembership(1, to: configuration([1, 4, 5])))
         leader.persist()
         for _ in 0...(2 * leader.core.options.electionTicks) {
-            leader.tick()
-            leader.answerHeartbeat(2)
+            leader.tick(hearing: 2)
         }
         #expect(!leader.core.isLeader, "4 and 5 never answered")
 
@@ -118,9 +115,7 @@ import Testing
         leader.lead()
         leader.propose(1)
         for _ in 0...(leader.core.options.electionTicks + 1) {
-            leader.tick()
-            leader.answerHeartbeat(2)
-            leader.answerHeartbeat(3)
+            leader.tick(hearing: 2, 3)
         }
         #expect(leader.core.role == .follower)
         #expect(leader.core.isStorageStalled)
@@ -205,9 +200,7 @@ import Testing
         // The others are there, but none has caught up.
         leader.step(.mayLead(false))
         for _ in 0..<2 * leader.core.options.electionTicks {
-            leader.tick()
-            leader.answerHeartbeat(2)
-            leader.answerHeartbeat(3)
+            leader.tick(hearing: 2, 3)
         }
         #expect(leader.core.role == .follower)
     }
@@ -222,10 +215,8 @@ import Testing
         // The one under way has its time, and so has the attempt of its own; nobody campaigns.
         var ticks: UInt64 = 0
         while leader.core.isLeader, ticks < 10 * leader.core.options.electionTicks {
-            leader.tick()
+            leader.tick(hearing: 2, 3)
             ticks += 1
-            leader.answerHeartbeat(2)
-            leader.answerHeartbeat(3)
             leader.step(.transfer(1 + ticks, to: server(2)))
         }
         #expect(ticks <= 2 * leader.core.options.electionTicks + 2)
@@ -239,17 +230,14 @@ import Testing
         leader.persist()
         leader.step(.giveWay(true))
         for _ in 0..<3 * leader.core.options.electionTicks {
-            leader.tick()
-            leader.answerHeartbeat(2)
-            leader.answerHeartbeat(3)
+            leader.tick(hearing: 2, 3)
         }
         #expect(leader.core.isLeader)
         leader.acknowledge(3)
         var asked = false
         for _ in 0..<2 * leader.core.options.electionTicks {
-            asked = asked || leader.tick().bodies(to: 3).contains(.timeoutNow)
-            leader.answerHeartbeat(2)
-            leader.answerHeartbeat(3)
+            let effects = leader.tick(hearing: 2, 3)
+            asked = asked || effects.bodies(to: 3).contains(.timeoutNow)
         }
         #expect(asked && leader.core.isLeader)
     }
@@ -261,10 +249,8 @@ import Testing
         leader.step(.giveWay(true))
         var asked: [ServerID] = []
         for _ in 0..<12 * leader.core.options.electionTicks {
-            let effects = leader.tick()
+            let effects = leader.tick(hearing: 2, 3)
             asked += effects.sent.filter { $0.body == .timeoutNow }.map(\.to)
-            leader.answerHeartbeat(2)
-            leader.answerHeartbeat(3)
         }
         #expect(asked == [server(2), server(3), server(2)])
     }

@@ -132,8 +132,7 @@ import Testing
         leader.tick()
         #expect(leader.core.replication.map(\.id) == [server(2), server(3)])
         for _ in 0..<(5 * leader.core.options.electionTicks) {
-            leader.tick()
-            leader.answerHeartbeat(2)
+            leader.tick(hearing: 2)
         }
         #expect(leader.core.replication.map(\.id) == [server(2)])
     }
@@ -215,8 +214,7 @@ import Testing
         #expect(leader.step(.changeMembership(5, to: configuration([1]))).outcomes.map(\.token) == [5])
         var outcomes: [Outcome] = []
         for _ in 0..<leader.core.options.electionTicks {
-            outcomes += leader.tick().outcomes
-            leader.answerHeartbeat(2)
+            outcomes += leader.tick(hearing: 2).outcomes
             leader.persist()
         }
         #expect(outcomes == [.rejected(2, .busy, leader: server(1))], "it was never ordered")

@@ -180,8 +180,7 @@ import Testing
         for token in 0..<(4 * leader.core.options.heartbeatTicks) {
             // Steady reads keep the heartbeats going, which must not keep the probes from coming.
             if withReads { leader.step(.read([100 + token])) }
-            probes += leader.tick().orders(to: 2)
-            leader.answerHeartbeat(2)
+            probes += leader.tick(hearing: 2).orders(to: 2)
         }
         #expect(!probes.isEmpty && probes.count <= 2)
         let place = leader.core.progress(server(2))!.next - 1

@@ -142,8 +142,7 @@ import Testing
         leader.persist()
         var sends = 0
         for _ in 0...(2 * leader.core.options.electionTicks) {
-            sends += leader.tick().snapshotSends.count
-            leader.answerHeartbeat(2)
+            sends += leader.tick(hearing: 2).snapshotSends.count
         }
         sends += leader.reject(3, at: 4, hint: position(1, 1)).snapshotSends.count
         #expect(sends == 0)

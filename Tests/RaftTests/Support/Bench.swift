@@ -68,6 +68,14 @@ struct Bench {
         return effects
     }
 
+    /// A tick, behind which these servers answer a heartbeat.
+    @discardableResult
+    mutating func tick(hearing others: Int...) -> Effects {
+        let effects = tick()
+        for other in others { answerHeartbeat(other) }
+        return effects
+    }
+
     @discardableResult
     mutating func persist() -> Effects {
         core.persistedSequence < core.lastSequence ? step(.persisted(upTo: core.lastSequence)) : Effects()
