@@ -109,7 +109,7 @@ let package = Package(
         library(
             "KeyValueService",
             [
-                "KeyValue", "Raft", "RaftNode",
+                "KeyValue", "Raft", "RaftNode", "RaftStorage",
                 .product(name: "NIOCore", package: nio),
                 .product(name: "NIOPosix", package: nio),
             ]
@@ -118,7 +118,7 @@ let package = Package(
         library(
             "HTTPAPI",
             [
-                "KeyValueService", "KeyValue", "Raft", "RaftNode", "Observability",
+                "KeyValueService", "KeyValue", "Raft", "RaftNode", "Observability", "Checksum",
                 .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "HTTPTypes", package: "swift-http-types"),
                 .product(name: "Hummingbird", package: "hummingbird"),
@@ -134,6 +134,7 @@ let package = Package(
         library(
             "KontikiClient",
             [
+                "Checksum",
                 .product(name: "AsyncHTTPClient", package: "async-http-client"),
                 .product(name: "NIOCore", package: nio),
                 .product(name: "NIOFoundationCompat", package: nio),
@@ -146,7 +147,7 @@ let package = Package(
             dependencies: [
                 "HTTPAPI", "DataDirectory", "KeyValueService", "KontikiClient", "Observability", "RaftNode",
                 "RaftDriver", "KeyValue",
-                "LMDB", "Raft",
+                "LMDB", "Raft", "Checksum",
                 "Linearizability", "Simulation",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "CoreMetrics", package: "swift-metrics"),

@@ -50,7 +50,7 @@ struct API: Sendable {
         ListRoutes(server: server).routes + StatusRoutes(server: server).routes
             + MemberRoutes(server: server).routes + MetricsRoutes(server: server).routes
             + TransactionRoutes(server: server).routes + LeaseRoutes(server: server).routes
-            + LockRoutes(server: server).routes
+            + LockRoutes(server: server).routes + BackupRoutes(server: server).routes
     }
 
     /// Answers one request, whatever happens.
@@ -171,6 +171,10 @@ extension Response {
         var sink = HTTPFieldsSink()
         answer.writeFields(to: &sink, servedBy: servedBy)
         sink.field("Date", DateField.now())
+        if let backup = answer.backup {
+            self.init(status: .init(code: answer.status), headers: sink.fields, body: backup.responseBody)
+            return
+        }
         if let pieces = answer.pieces {
             // Without a length it goes out in chunks; the writer waits while the client does not read.
             self.init(

@@ -48,6 +48,8 @@ struct Answer: Sendable {
     var body: Body
     /// In place of `body`, what is made while it is sent. Only answers of the router have it.
     var pieces: PagePieces?
+    /// A body that is read from the disk while it is sent.
+    var backup: BackupRoutes.Body?
     /// Says so to the client, and the connection is closed behind the answer.
     var closesConnection = false
 
@@ -168,7 +170,7 @@ struct WireSink: FieldSink {
 extension Answer {
     /// The whole response, head and body, in one buffer and with one copy of the body.
     func wire(servedBy: String, date: StringOfBytes, toHead: Bool, allocator: ByteBufferAllocator) -> ByteBuffer {
-        precondition(pieces == nil, "only the router sends a body in pieces")
+        precondition(pieces == nil && backup == nil, "only the router sends a body in pieces")
         var sink = WireSink(buffer: allocator.buffer(capacity: 512 + (toHead ? 0 : body.count)))
         sink.buffer.writeStatusLine(status)
         writeFields(to: &sink, servedBy: servedBy)

@@ -17,6 +17,20 @@ struct JSONWriter {
     /// Bytes written so far.
     var count: Int { buffer.readableBytes }
 
+    /// Ends a line of several that are a JSON text each.
+    mutating func endLine() {
+        buffer.writeInteger(UInt8(ascii: "\n"))
+        needsComma = false
+    }
+
+    /// What was written so far; goes on with nothing.
+    mutating func takeBuffer() -> ByteBuffer {
+        let taken = buffer
+        buffer = ByteBuffer()
+        buffer.reserveCapacity(taken.capacity)
+        return taken
+    }
+
     /// Goes on, in a buffer of its own, behind the element with which another writer stopped.
     mutating func resumeBehindElement() {
         needsComma = true

@@ -15,7 +15,8 @@ struct ListRoutes: Sendable {
 
     static let parameters =
         ["prefix", "delimiter", "limit", "cursor", "keys_only", "count", "reverse", "rev", "timeout", "redirect"]
-        + ReadDemand.parameters + ["watch", "since", "prev"]
+        + ReadDemand.parameters + WatchRequest.parameters
+    static let deleteParameters = ["prefix", "all", "timeout", "redirect"]
 
     let server: ServerCore
 
@@ -103,7 +104,7 @@ struct ListRoutes: Sendable {
     private func rangeQuery(_ request: APIRequest) throws(Problem) -> RangeQuery {
         var query = RangeQuery(limit: Self.defaultLimit, maximumBytes: Self.pageBytes)
         query.prefix = request.query["prefix"]?.value ?? []
-        try checkPrefix(query.prefix)
+        try server.checkPrefix(query.prefix)
         if let delimiter = request.query["delimiter"] {
             guard (1...server.options.limits.keyBytes).contains(delimiter.value.count) else {
                 throw .invalidParameter("delimiter", "must have 1 to \(server.options.limits.keyBytes) bytes.")
@@ -140,17 +141,6 @@ struct ListRoutes: Sendable {
         return query
     }
 
-    private func checkPrefix(_ prefix: [UInt8]) throws(Problem) {
-        guard prefix.count <= server.options.limits.keyBytes else {
-            throw Problem(
-                400,
-                .invalidKey,
-                "prefix too long",
-                "No key is longer than \(server.options.limits.keyBytes) bytes, so no key begins with this prefix."
-            ).with { $0.limit = server.options.limits.keyBytes }
-        }
-    }
-
     private func redirect(_ request: APIRequest) throws(Problem) -> Answer? {
         guard try request.flag("redirect") else { return nil }
         return KeyHandler(server: server).redirect(to: request.target)
@@ -178,7 +168,7 @@ struct ListRoutes: Sendable {
                 "is missing: name what to delete, or ?prefix=&all=true for all keys."
             )
         }
-        try checkPrefix(prefix)
+        try server.checkPrefix(prefix)
         let all = try request.flag("all")
         guard !prefix.isEmpty || all else {
             throw Problem.invalidParameter("all", "an empty prefix names every key; add all=true if that is meant.")
@@ -200,6 +190,20 @@ struct ListRoutes: Sendable {
         answer.revision = revision
         answer.isReplayed = isReplayed
         return server.stamped(answer)
+    }
+}
+
+extension ServerCore {
+    /// Refuses a prefix that no key can begin with.
+    func checkPrefix(_ prefix: [UInt8]) throws(Problem) {
+        guard prefix.count <= options.limits.keyBytes else {
+            throw Problem(
+                400,
+                .invalidKey,
+                "prefix too long",
+                "No key is longer than \(options.limits.keyBytes) bytes, so no key begins with this prefix."
+            ).with { $0.limit = options.limits.keyBytes }
+        }
     }
 }
 

@@ -12,7 +12,7 @@ struct LockRoutes: Sendable {
     private static let stopInterval = Duration.milliseconds(100)
 
     // What looking at one lock takes and answers.
-    static let parameters = ["watch", "since", "prev", "timeout"] + ReadDemand.parameters
+    static let parameters = WatchRequest.parameters + ["timeout"] + ReadDemand.parameters
 
     let server: ServerCore
 

@@ -16,6 +16,7 @@ extension Problem {
         case .tooStale: self.init(503, .overloaded, "this node lags behind", "")
         // The revision may not exist anywhere yet, so that another node need not be any better: the request's time was up.
         case .notCaughtUp: self.init(504, .timedOut, "the revision was not reached in time", "")
+        case .noRoom: self.init(507, .storageFull, "no room", "")
         case .outcomeUnknown: self.init(504, .outcomeUnknown, "outcome unknown", "")
         }
         detail = error.description.prefix(1).uppercased() + error.description.dropFirst() + "."
@@ -24,7 +25,7 @@ extension Problem {
         retryable = !error.mayHaveExecuted
         if status == 503 { retryAfterSeconds = 1 }
         // Room is made by people, as a rule.
-        if error.code == .storageFull { retryAfterSeconds = 5 }
+        if status == 507 { retryAfterSeconds = 5 }
     }
 
     static func unreadable(_ error: any Error) -> Problem {

@@ -52,6 +52,9 @@ struct WatchRequest: Sendable {
     /// The request for the key, when it is one.
     var key: KeyRequest?
 
+    /// What a watch of a prefix or of a lock takes beside its target.
+    static let parameters = ["watch", "since", "prev"]
+
     init(_ request: KeyRequest, _ options: WatchOptions) {
         filter = EventFilter(.key(request.key), withPrevious: options.withPrevious)
         self.options = options
@@ -72,14 +75,14 @@ struct WatchRequest: Sendable {
             return nil
         }
         if path == "/kv" {
-            try query.check(known: ["prefix", "watch", "since", "prev"])
+            try query.check(known: ["prefix"] + Self.parameters)
             let prefix = query["prefix"]?.value ?? []
             guard prefix.count <= limits.keyBytes else {
                 throw .invalidParameter("prefix", "has more than \(limits.keyBytes) bytes, as no key has.")
             }
             self.init(EventFilter(.prefix(prefix), withPrevious: options.withPrevious), options)
         } else {
-            try query.check(known: ["watch", "since", "prev"])
+            try query.check(known: Self.parameters)
             let segments = try APIRequest.segments(of: path)
             guard segments.count == 2 else { return nil }
             let name = Array(segments[1].utf8)

@@ -25,6 +25,8 @@ public final class KeyValueNode: Sendable {
         public var maximumBufferedBytes = 256 << 10
         /// How many revisions the state may move on while a reader leaves its full buffer untouched, before its watch ends.
         public var maximumWatchLag: UInt64 = 100_000
+        /// The most backups that may be read at a time.
+        public var maximumBackups = 2
 
         public init() {}
     }
@@ -56,6 +58,7 @@ public final class KeyValueNode: Sendable {
     /// On ``loop``.
     let timers: SharedTimers
     let keepAlives: KeepAlives
+    let backups: BackupSlots
     private let expirer: LeaseExpirer
 
     /// - Parameter eventLoop: keeps the deadlines.
@@ -93,6 +96,7 @@ public final class KeyValueNode: Sendable {
         )
         self.operations = operations
         keepAlives = Self.makeKeepAlives(node, operations, eventLoop, options)
+        backups = BackupSlots(maximum: options.maximumBackups)
         expirer = LeaseExpirer(
             store: node.machine.store,
             clock: node.machine.clock,

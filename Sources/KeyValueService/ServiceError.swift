@@ -24,6 +24,8 @@ public struct ServiceError: Error, Hashable, Sendable, CustomStringConvertible {
         case tooStale
         /// This node had not applied the revision that a read asked for in time.
         case notCaughtUp
+        /// The disk has no room for what the request needs there meanwhile. Nothing was done.
+        case noRoom
     }
 
     public var code: Code
@@ -57,7 +59,7 @@ public struct ServiceError: Error, Hashable, Sendable, CustomStringConvertible {
         switch code {
         case .noLeader: "no leader was found in time; check that a majority of the servers runs, then try again"
         case .leadershipChanging: "leadership was changing hands; try again"
-        case .overloaded: "too many requests are waiting; try again later"
+        case .overloaded: detail ?? "too many requests are waiting; try again later"
         case .storageFull:
             "\(detail ?? "the disk or its quota is full"); free some space, writes are taken then without a restart; reads go on"
         case .shuttingDown: "this node is stopping; ask another one"
@@ -69,6 +71,7 @@ public struct ServiceError: Error, Hashable, Sendable, CustomStringConvertible {
             "this node could not prove in time that its state is as fresh as asked; try again, or ask another one"
         case .notCaughtUp:
             "this node has not applied the revision that was asked for in time; try again, or ask another one"
+        case .noRoom: "\(detail ?? "the disk has no room for that"); free some space, or ask another node"
         case .outcomeUnknown:
             "the leader was lost while the write was under way; read the key to see whether it took place"
         }

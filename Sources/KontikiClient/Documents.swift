@@ -32,7 +32,9 @@ struct Problem: Decodable {
             problemType: problem?.type,
             endpoint: response.endpoint.url,
             leader: problem?.leader?.http,
-            problem?.detail ?? problem?.title ?? "the answer is no problem document of a Kontiki node"
+            // A line of somebody else's words, and no more than that, wherever it is shown.
+            (problem?.detail ?? problem?.title).map { Printable.shown($0) }
+                ?? "the answer is no problem document of a Kontiki node"
         )
     }
 }

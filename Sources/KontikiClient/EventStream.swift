@@ -43,7 +43,7 @@ struct EventFrame: Hashable {
     }
 
     private var malformed: ClientError {
-        ClientError(.badAnswer, "the watch sent what no Kontiki node sends: \(name) \(data.prefix(200))")
+        ClientError(.badAnswer, "the watch sent what no Kontiki node sends: \(Printable.shown("\(name) \(data.prefix(200))"))")
     }
 
     /// What an event of another name says: the node ends the watch.
@@ -53,7 +53,7 @@ struct EventFrame: Hashable {
         return ClientError(
             isCompacted ? .compacted : .unavailable,
             problemType: problem?.type,
-            problem?.detail ?? "the node ended the watch (\(name)): \(data.prefix(200))"
+            Printable.shown(problem?.detail ?? "the node ended the watch (\(name)): \(data.prefix(200))")
         )
     }
 }

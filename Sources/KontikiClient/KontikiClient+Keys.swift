@@ -194,18 +194,22 @@ extension KontikiClient {
     }
 
     /// How many keys begin with `prefix`.
+    ///
+    /// - Parameters: as for ``get(_:consistency:revision:minimumRevision:maximumStaleness:)``.
     public func count(
         prefix: Key = "",
         consistency: Consistency = .strong,
-        revision: UInt64? = nil
+        revision: UInt64? = nil,
+        minimumRevision: UInt64? = nil,
+        maximumStaleness: Duration? = nil
     ) async throws(ClientError) -> Int {
         var parameters = ["prefix=" + PercentEncoding.query(prefix.bytes), "limit=0", "count=true"]
-        parameters += Self.readParameters(consistency, revision, nil, nil)
+        parameters += Self.readParameters(consistency, revision, minimumRevision, maximumStaleness)
         let response = try await perform(Request(method: .GET, target: "/kv?" + parameters.joined(separator: "&")))
         return try response.decoded(ListDocument.self).count ?? 0
     }
 
-    private static func readParameters(
+    static func readParameters(
         _ consistency: Consistency,
         _ revision: UInt64?,
         _ minimumRevision: UInt64?,

@@ -4,6 +4,9 @@ internal import NIOHTTP1
 extension KontikiClient {
     /// Makes a lease that ends `time` after it was last kept alive, with every key that was put with it.
     ///
+    /// The cluster begins to count at some moment between the request and its answer: a holder that must know until when the lease surely
+    /// lives counts from before it asked, here and whenever it keeps it alive.
+    ///
     /// - Parameter time: 1 second to 366 days.
     public func grantLease(_ time: Duration) async throws(ClientError) -> Lease {
         let request = Request(
@@ -73,6 +76,9 @@ extension KontikiClient {
     }
 
     /// Takes a lock, waiting for it if another holds it.
+    ///
+    /// How old the grant is when its answer comes, the answer does not say. What must not run beside another holder begins when
+    /// ``keepAlive(_:time:within:)`` has found the lock's lease alive, and counts its time from before that was asked.
     ///
     /// - Parameters:
     ///   - time: the lock is lost so long after it was last kept alive (see ``keepAlive(_:time:within:)`` and ``Lock/lease``).

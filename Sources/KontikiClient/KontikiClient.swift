@@ -63,6 +63,13 @@ public final class KontikiClient: Sendable {
         }
         self.endpoints = parsed
         self.options = options
+        var configuration = Self.configuration(options)
+        self.http = HTTPClient(eventLoopGroupProvider: .singleton, configuration: configuration)
+        configuration.timeout.read = .init(options.watchSilence)
+        self.streams = HTTPClient(eventLoopGroupProvider: .singleton, configuration: configuration)
+    }
+
+    static func configuration(_ options: Options) -> HTTPClient.Configuration {
         var configuration = HTTPClient.Configuration()
         configuration.redirectConfiguration = .disallow
         configuration.timeout.connect = .init(min(options.attemptTimeout, .seconds(2)))
@@ -70,9 +77,7 @@ public final class KontikiClient: Sendable {
         configuration.connectionPool.concurrentHTTP1ConnectionsPerHostSoftLimit = options.connectionsPerNode
         configuration.connectionPool.idleTimeout = .seconds(20)
         configuration.httpVersion = .http1Only
-        self.http = HTTPClient(eventLoopGroupProvider: .singleton, configuration: configuration)
-        configuration.timeout.read = .init(options.watchSilence)
-        self.streams = HTTPClient(eventLoopGroupProvider: .singleton, configuration: configuration)
+        return configuration
     }
 
     deinit {

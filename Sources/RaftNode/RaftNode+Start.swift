@@ -187,9 +187,11 @@ struct NodeDirectory {
     /// synced inside would be found again without them.
     private static func makeDirectory(_ path: String) throws {
         var prefix = path.hasPrefix("/") ? "/" : ""
-        for part in path.split(separator: "/") {
+        let parts = path.split(separator: "/")
+        for (index, part) in parts.enumerated() {
             prefix += (prefix.isEmpty || prefix.hasSuffix("/") ? "" : "/") + part
-            guard mkdir(prefix, 0o755) == 0 || errno == EEXIST else {
+            // What the log holds is nobody's business but this user's.
+            guard mkdir(prefix, index == parts.count - 1 ? 0o700 : 0o755) == 0 || errno == EEXIST else {
                 throw StartError(.failed, "the directory \(prefix) cannot be made: \(String(cString: strerror(errno)))")
             }
             try synchronize(prefix + "/..")

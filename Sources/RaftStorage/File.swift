@@ -23,6 +23,20 @@ final class File: Sendable {
 
     static func read(_ path: String) throws(LMDBError) -> File { try open(path, O_RDONLY) }
 
+    /// A file that no directory names.
+    static func unnamed(in directory: String) throws(LMDBError) -> File {
+        // O_TMPFILE, which the C library's headers hide from Swift.
+        let unnamed = O_DIRECTORY | 0o20_000_000
+        let descriptor = Glibc.open(directory, O_RDWR | unnamed | O_CLOEXEC, 0o600)
+        if descriptor >= 0 { return File(path: directory, descriptor: descriptor) }
+        guard [EOPNOTSUPP, EISDIR, ENOENT].contains(errno) else { throw .system(errno, "open", path: directory) }
+        // A file system that knows no such files. A name that nobody knows, for a moment.
+        let path = "\(directory)/scratch-\(String(UInt64.random(in: .min ... .max), radix: 36))"
+        let file = try open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW)
+        try remove(path)
+        return file
+    }
+
     private static func open(_ path: String, _ flags: Int32) throws(LMDBError) -> File {
         let descriptor = Glibc.open(path, flags | O_CLOEXEC, 0o600)
         guard descriptor >= 0 else { throw .system(errno, "open", path: path) }

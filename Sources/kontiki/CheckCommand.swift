@@ -1,6 +1,7 @@
 import ArgumentParser
 import DataDirectory
 import Foundation
+import KontikiClient
 
 struct CheckCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -32,7 +33,7 @@ struct CheckCommand: ParsableCommand {
             let line = ByteProgress(isQuiet: quiet)
             let report = try DataDirectory.examine(directory) { line.show($0, $1, $2) }
             line.clear()
-            try Output.emit(json ? try Self.json(report) : Array(Self.text(report).utf8))
+            if json { try Display().emit(json: try Self.json(report)) } else { try Output.emit(Self.text(report).utf8) }
             if let salvage { try save(to: salvage) }
             if !report.isSound { throw ExitCode(1) }
         } catch let error as ExaminationError {
@@ -75,14 +76,14 @@ struct CheckCommand: ParsableCommand {
         for part in report.parts {
             let name = part.name.padding(toLength: 10, withPad: " ", startingAt: 0)
             let verdict = part.verdict.rawValue.padding(toLength: 8, withPad: " ", startingAt: 0)
-            lines.append("\(name) \(verdict) \(part.summary)")
-            lines += part.damages.prefix(10).map { "           \($0)" }
+            lines.append("\(name) \(verdict) \(Printable.shown(part.summary))")
+            lines += part.damages.prefix(10).map { "           \(Printable.shown($0))" }
             if part.damages.count > 10 {
                 lines.append("           and \(part.damages.count - 10) more (--json tells all)")
             }
-            lines += part.notes.map { "           note: \($0)" }
+            lines += part.notes.map { "           note: \(Printable.shown($0))" }
         }
-        for name in report.leftovers { lines.append("other      \(name)") }
+        for name in report.leftovers { lines.append("other      \(Printable.shown(name))") }
         if !report.advice.isEmpty { lines += [""] + report.advice }
         return lines.joined(separator: "\n") + "\n"
     }

@@ -45,15 +45,13 @@ struct ClientOptions: ParsableArguments {
     }
 }
 
-/// What a read may answer from, as an option.
-struct ReadOptions: ParsableArguments {
+/// How new what is read must be, as options.
+struct FreshnessOptions: ParsableArguments {
     @Option(
         help:
             "strong: as new as every acknowledged write; bounded: no older than --max-stale; stale: what the asked node has, at once."
     )
     var consistency = Consistency.strong
-    @Option(name: .customLong("rev"), help: ArgumentHelp("As it stood at this revision.", valueName: "revision"))
-    var revision: UInt64?
     @Option(
         name: .customLong("min-rev"),
         help: ArgumentHelp("Wait until the asked node has applied this revision.", valueName: "revision")
@@ -70,6 +68,17 @@ struct ReadOptions: ParsableArguments {
             throw ValidationError("--consistency bounded and --max-stale belong together.")
         }
     }
+}
+
+/// What is read, as options.
+struct ReadOptions: ParsableArguments {
+    @OptionGroup var freshness: FreshnessOptions
+    @Option(name: .customLong("rev"), help: ArgumentHelp("As it stood at this revision.", valueName: "revision"))
+    var revision: UInt64?
+
+    var consistency: Consistency { freshness.consistency }
+    var minimumRevision: UInt64? { freshness.minimumRevision }
+    var maximumStaleness: Duration? { freshness.maximumStaleness?.duration }
 }
 
 extension Consistency: ExpressibleByArgument {}

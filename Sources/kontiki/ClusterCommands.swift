@@ -18,13 +18,15 @@ struct StatusCommand: AsyncParsableCommand {
 
     func run() async throws {
         try await client.withClient { client in
-            if json { return try Output.emit(line: try await client.statusDocument()) }
+            if json { return try Display().emit(json: try await client.statusDocument()) }
             let status = try await client.status()
             try Output.emit(
-                line: "cluster \(status.clusterID), asked \(status.id) (\(status.role), term \(status.term))"
+                line: "cluster \(shown(status.clusterID)), asked \(shown(status.id)) (\(shown(status.role)), term \(status.term))"
             )
             if let leader = status.leader {
-                try Output.emit(line: "leader  \(leader.id), peers \(leader.addr), clients \(leader.http)")
+                try Output.emit(
+                    line: "leader  \(shown(leader.id)), peers \(shown(leader.addr)), clients \(shown(leader.http))"
+                )
             } else {
                 try Output.emit(line: "leader  none known; writes and strong reads wait for an election")
             }
@@ -38,6 +40,8 @@ struct StatusCommand: AsyncParsableCommand {
         }
     }
 
+    private func shown(_ text: String) -> String { Printable.shown(text) }
+
     static func print(_ members: [ClusterMember]) throws {
         var rows = [["NAME", "ROLE", "PEERS", "CLIENTS", "MATCH", "CONTACT", "HEALTHY"]]
         for member in members {
@@ -47,6 +51,8 @@ struct StatusCommand: AsyncParsableCommand {
                 member.healthy ? "yes" : "no",
             ])
         }
+        // A cell is one, whatever a member calls itself.
+        rows = rows.map { $0.map { Printable.shown($0) } }
         let widths = rows[0].indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
         for row in rows {
             let cells = zip(row, widths).map { $0.padding(toLength: $1, withPad: " ", startingAt: 0) }

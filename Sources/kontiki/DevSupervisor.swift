@@ -133,11 +133,11 @@ struct DevSupervisor {
         var arguments = plan.arguments(among: nodes, common: commonOptions) + ["--stop-with-stdin"]
         if replacing { arguments += ["--replace", plan.name] }
         let colour = isColoured ? "\u{1B}[3\(1 + node % 6)m" : ""
-        let prefix = "\(colour)\(plan.name) |\(isColoured ? "\u{1B}[0m" : "") "
+        let prefix = Array("\(colour)\(plan.name) |\(isColoured ? "\u{1B}[0m" : "") ".utf8)
         let continuation = events.continuation
         let child: ChildProcess
         do {
-            child = try ChildProcess(arguments: arguments, onLine: { say(prefix + $0) }) {
+            child = try ChildProcess(arguments: arguments, onLine: { Self.pass(on: $0, behind: prefix) }) {
                 continuation.yield(.ended(node: node, how: $0))
             }
         } catch {
@@ -146,6 +146,11 @@ struct DevSupervisor {
         children[node] = child
         // For people and scripts; nothing depends on it.
         try? Data("\(child.processID)\n".utf8).write(to: URL(fileURLWithPath: pidFile(node)))
+    }
+
+    /// A node's line, whole, behind a name that may have a colour.
+    private static func pass(on line: String, behind prefix: [UInt8]) {
+        Output.write(prefix + Array((Printable.shown(line, keepingLines: true) + "\n").utf8), to: STDERR_FILENO)
     }
 
     private func pidFile(_ node: Int) -> String { "\(dataDirectory)/\(nodes[node].name).pid" }

@@ -3,9 +3,12 @@ import Foundation
 import KontikiClient
 
 /// The program's exit codes, those of sysexits.h where one fits.
-enum ExitStatus: Int32 {
+enum ExitStatus: Int32, CaseIterable {
+    case done = 0
     /// The request was answered, and the answer is no: no such key, a condition that does not hold, a request refused.
     case no = 1
+    /// There is no verdict: a history or a directory cannot be examined.
+    case undecided = 2
     /// Wrong usage (EX_USAGE).
     case usage = 64
     /// Wrong or damaged data (EX_DATAERR).
@@ -22,6 +25,38 @@ enum ExitStatus: Int32 {
     case temporary = 75
     /// The configuration is not enough to start (EX_CONFIG).
     case configuration = 78
+
+    private var meaning: [String] {
+        switch self {
+        case .done: ["done"]
+        case .no:
+            [
+                "the answer is no: no such key, a condition that does not hold,",
+                "a request refused, a history or a simulation that breaks a rule,",
+                "a data directory that is damaged",
+            ]
+        case .undecided:
+            ["kontiki verify: no verdict on a file; kontiki check: the", "directory cannot be examined"]
+        case .usage: ["wrong usage"]
+        case .data: ["wrong or damaged data"]
+        case .noInput: ["an input file cannot be read"]
+        case .unavailable: ["no node can be reached, or an address is in use"]
+        case .software: ["the node failed"]
+        case .io: ["reading or writing a file failed"]
+        case .temporary: ["try again later: a directory in use, an outcome that is unknown, a lock that", "was lost"]
+        case .configuration: ["the configuration is not enough to start"]
+        }
+    }
+
+    /// All of them, for people.
+    static var explanation: String {
+        allCases.flatMap { status in
+            status.meaning.enumerated().map { line, text in
+                let number = line == 0 ? "\(status.rawValue)" : ""
+                return "  " + String(repeating: " ", count: 2 - number.count) + number + "  " + text
+            }
+        }.joined(separator: "\n")
+    }
 
     init(_ error: ClientError) {
         if error.outcome == .unknown {
@@ -50,9 +85,9 @@ struct Failure: Error {
     }
 }
 
-/// Writes a line to standard error.
+/// Writes a line to standard error. What it quotes of others, a terminal takes for nothing but text.
 func say(_ line: String) {
-    Output.write(Array((line + "\n").utf8), to: STDERR_FILENO)
+    Output.write(Array((Printable.shown(line, keepingLines: true) + "\n").utf8), to: STDERR_FILENO)
 }
 
 /// Raw output.
@@ -77,5 +112,6 @@ enum Output {
         }
     }
 
-    static func emit(line: String) throws { try emit((line + "\n").utf8) }
+    /// Writes a line of words of our own; what it quotes of others is nothing but text.
+    static func emit(line: String) throws { try emit((Printable.shown(line, keepingLines: true) + "\n").utf8) }
 }

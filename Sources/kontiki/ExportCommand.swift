@@ -7,15 +7,19 @@ struct ExportCommand: AsyncParsableCommand {
         commandName: "export",
         abstract: "Write all keys, or those with a prefix, to a file or to standard output.",
         discussion: """
-            The formats are those of import; only ndjson keeps content types. A file appears under its name when it is complete.
+            The formats are those of import; only ndjson keeps content types. A file appears under its name when it is complete, and is \
+            readable by nobody else. Leases, locks and the past are not in it.
 
               kontiki export backup.ndjson
               kontiki export --prefix packages/ - | cut -f1
+
+            All keys are of one revision, that of when it began, however long it takes and whatever is written meanwhile: the node takes \
+            its state down first, which needs as much room on its disk.
             """
     )
 
     @OptionGroup var client: ClientOptions
-    @OptionGroup var read: ReadOptions
+    @OptionGroup var read: FreshnessOptions
 
     @Option(help: "tsv or ndjson.") var format: RecordFormat?
     @Option(help: "Only keys that begin with this.") var prefix = ""
@@ -29,61 +33,47 @@ struct ExportCommand: AsyncParsableCommand {
         var count = 0
         let output = try OutputFile(path)
         try await client.withClient { client in
-            var cursor: String?
-            repeat {
-                let page = try await client.list(
-                    prefix: Key(prefix),
-                    limit: 500,
-                    cursor: cursor,
-                    consistency: read.consistency
-                )
-                var lines: [UInt8] = []
-                for item in page.items {
-                    lines += try format.line(
-                        Record(key: item.key.bytes, value: item.value, contentType: item.contentType)
-                    )
+            _ = try await client.backup(
+                prefix: Key(prefix),
+                consistency: read.consistency,
+                minimumRevision: read.minimumRevision,
+                maximumStaleness: read.maximumStaleness?.duration
+            ) { lines in
+                let records: (bytes: [UInt8], count: Int)
+                do throws(MalformedRecord) {
+                    records = try format.records(lines, forTerminal: output.isTerminal)
+                } catch {
+                    throw Failure(.data, "the node's answer is no backup: \(error.reason)")
                 }
-                try output.write(lines)
-                count += page.items.count
+                try output.write(records.bytes)
+                count += records.count
                 progress.show(count: count)
-                cursor = page.cursor
-            } while cursor != nil
+            }
         }
         try output.publish()
         progress.finish(count: count)
     }
 }
 
-/// A file that gets its name when it is complete and durable, or standard output.
-struct OutputFile: ~Copyable {
-    private let descriptor: Int32
-    private let path: String?
-    private let temporary: String
-
-    init(_ path: String) throws {
-        temporary = "\(path).partial-\(getpid())"
-        self.path = path == "-" ? nil : path
-        descriptor = path == "-" ? STDOUT_FILENO : open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
-        guard descriptor >= 0 else { throw Self.failed(path) }
-    }
-
-    deinit {
-        guard path != nil else { return }
-        close(descriptor)
-        // Gone already when it was published.
-        unlink(temporary)
-    }
-
-    func write(_ bytes: [UInt8]) throws {
-        guard Output.write(bytes, to: descriptor) else { throw Self.failed(path ?? "standard output") }
-    }
-
-    func publish() throws {
-        guard let path else { return }
-        guard fsync(descriptor) == 0, rename(temporary, path) == 0 else { throw Self.failed(path) }
-    }
-
-    private static func failed(_ path: String) -> Failure {
-        Failure(.io, "\(path) cannot be written: \(String(cString: strerror(errno)))")
+extension RecordFormat {
+    /// Lines of a backup as they stand in a file of this format.
+    fileprivate func records(_ lines: [UInt8], forTerminal: Bool) throws(MalformedRecord) -> (bytes: [UInt8], count: Int) {
+        let layout = Array("\n\t".utf8)
+        switch self {
+        case .ndjson:
+            let count = lines.reduce(0) { $0 + ($1 == 0x0A ? 1 : 0) }
+            return (forTerminal ? Printable.shown(lines, keeping: layout, as: .json) : lines, count)
+        case .tsv:
+            var (bytes, count) = ([UInt8](), 0)
+            bytes.reserveCapacity(lines.count)
+            for line in lines.split(separator: 0x0A) {
+                guard case .record(let record) = try NewlineDelimitedJSON.parse(line) else {
+                    throw MalformedRecord(reason: "a backup ends in its middle")
+                }
+                bytes += TabSeparated.line(key: record.key, value: record.value)
+                count += 1
+            }
+            return (forTerminal ? Printable.shown(bytes, keeping: layout) : bytes, count)
+        }
     }
 }

@@ -11,26 +11,20 @@ enum RecordFormat: String, ExpressibleByArgument, CaseIterable {
         self = path.hasSuffix(".ndjson") || path.hasSuffix(".jsonl") ? .ndjson : .tsv
     }
 
-    func parse(_ line: ArraySlice<UInt8>) throws(MalformedRecord) -> Record {
-        let record =
+    func parse(_ line: ArraySlice<UInt8>) throws(MalformedRecord) -> NewlineDelimitedJSON.Line {
+        let parsed =
             switch self {
-            case .tsv: try TabSeparated.parse(line)
+            case .tsv: NewlineDelimitedJSON.Line.record(try TabSeparated.parse(line))
             case .ndjson: try NewlineDelimitedJSON.parse(line)
             }
+        guard case .record(let record) = parsed else { return parsed }
         guard !record.key.isEmpty else { throw MalformedRecord(reason: "the key is empty") }
         guard record.key.count <= RecordLimits.keyBytes else {
             throw MalformedRecord(
                 reason: "the key has \(record.key.count) bytes; at most \(RecordLimits.keyBytes) are allowed"
             )
         }
-        return record
-    }
-
-    func line(_ record: Record) throws -> [UInt8] {
-        switch self {
-        case .tsv: TabSeparated.line(key: record.key, value: record.value)
-        case .ndjson: try NewlineDelimitedJSON.line(record)
-        }
+        return parsed
     }
 }
 
@@ -48,7 +42,8 @@ struct ImportCommand: AsyncParsableCommand {
 
             Several lines of one key are written in their order. An import that was interrupted is resumed by running it again: a \#
             record that is there already is only written once more. A malformed line is reported with its number and ends \#
-            the import (exit code 65) unless --skip-bad; nothing before it is lost, nothing after it is begun.
+            the import (exit code 65) unless --skip-bad; nothing before it is lost, nothing after it is begun. A file that ends as the \#
+            answer of GET /snapshot does is held against what its last line says.
             """#
     )
 
@@ -71,6 +66,7 @@ struct ImportCommand: AsyncParsableCommand {
         let format = format ?? RecordFormat(path: path)
         var progress = Progress(verb: "stored", isQuiet: quiet, total: input.size)
         var bad = 0
+        var backup = BackupReading()
         try await client.withClient { options in
             options.isExactlyOnce = false
             options.retriesUnknownWrites = true
@@ -82,7 +78,7 @@ struct ImportCommand: AsyncParsableCommand {
                 while let line = try await input.nextLine() {
                     if line.isEmpty { continue }
                     do {
-                        var record = try format.parse(line)
+                        guard var record = try backup.record(in: line, format) else { continue }
                         if !prefix.isEmpty { record = try prefixed(record) }
                         try await window.put(record, line: input.lineNumber)
                     } catch let error as MalformedRecord {
@@ -107,6 +103,7 @@ struct ImportCommand: AsyncParsableCommand {
                     : "stopped at line \(input.lineNumber); mend it and run the import again, or leave such lines out with --skip-bad"
             )
         }
+        try backup.check()
     }
 
     private func prefixed(_ record: Record) throws(MalformedRecord) -> Record {
@@ -116,5 +113,34 @@ struct ImportCommand: AsyncParsableCommand {
             throw MalformedRecord(reason: "the key with its prefix is longer than \(RecordLimits.keyBytes) bytes")
         }
         return record
+    }
+}
+
+/// What is known of a file that may be a backup with an end of its own.
+private struct BackupReading {
+    private var sum = BackupSum()
+    private var end: BackupEnd?
+    private var hasMore = false
+
+    /// The record of a line; nil for the end of a backup.
+    mutating func record(in line: ArraySlice<UInt8>, _ format: RecordFormat) throws(MalformedRecord) -> Record? {
+        hasMore = end != nil
+        switch try format.parse(line) {
+        case .end(let end):
+            self.end = end
+            return nil
+        case .record(let record):
+            sum.add(line: line)
+            return record
+        }
+    }
+
+    /// Throws where the file is not the whole backup. One that says nothing of its end may be anything.
+    func check() throws(Failure) {
+        guard let end else { return }
+        guard !hasMore, sum.matches(end) else {
+            let reason = hasMore ? "lines follow its end" : sum.difference(from: end)
+            throw Failure(.data, "the backup is incomplete or damaged: \(reason); what it has was stored")
+        }
     }
 }

@@ -7,8 +7,8 @@ struct GetCommand: AsyncParsableCommand {
         commandName: "get",
         abstract: "Print the value of a key.",
         discussion: """
-            The value's bytes go to standard output as they are; with --verbose its revisions go to standard error. \
-            A key that does not exist is exit code 1.
+            The value's bytes go to standard output as they are, but for what a terminal would take for commands: that is shown as \
+            escapes unless --raw. With --verbose its revisions go to standard error. A key that does not exist is exit code 1.
 
               kontiki get hello
               kontiki get --consistency stale --endpoint localhost:8003 hello
@@ -20,6 +20,7 @@ struct GetCommand: AsyncParsableCommand {
 
     @OptionGroup var client: ClientOptions
     @OptionGroup var read: ReadOptions
+    @OptionGroup var output: DisplayOptions
 
     @Flag(name: .shortAndLong, help: "Tell the revisions and the content type on standard error.")
     var verbose = false
@@ -34,11 +35,11 @@ struct GetCommand: AsyncParsableCommand {
                 consistency: read.consistency,
                 revision: read.revision,
                 minimumRevision: read.minimumRevision,
-                maximumStaleness: read.maximumStaleness?.duration
+                maximumStaleness: read.maximumStaleness
             )
         }
         guard let item else { throw Failure(.no, "there is no key “\(key)”") }
-        if json { return try Output.emit(NewlineDelimitedJSON.line(item)) }
+        if json { return try output.display.emit(json: NewlineDelimitedJSON.line(item)) }
         if verbose {
             say(
                 """
@@ -47,8 +48,8 @@ struct GetCommand: AsyncParsableCommand {
                 """
             )
         }
-        try Output.emit(item.value)
-        if isatty(STDOUT_FILENO) == 1 && item.value.last != UInt8(ascii: "\n") { try Output.emit(line: "") }
+        try output.display.emit(value: item.value)
+        if Display.isTerminal && item.value.last != UInt8(ascii: "\n") { try Output.emit(line: "") }
     }
 }
 
@@ -187,12 +188,14 @@ struct ListCommand: AsyncParsableCommand {
               kontiki list packages/ --rev 1200      as they stood at that revision
               kontiki list packages/ --count         only how many
 
-            However long it is, the list is that of one revision.
+            However long it is, the list is that of one revision. A line is a key: tabs, line ends and backslashes in it are escaped as \
+            export does it, and on a terminal what that would take for commands. --raw prints the bytes as they are.
             """
     )
 
     @OptionGroup var client: ClientOptions
     @OptionGroup var read: ReadOptions
+    @OptionGroup var output: DisplayOptions
 
     @Flag(name: .long, help: "Print the values, too.") var values = false
     @Flag(name: .long, help: "Print each item with its revisions, a line of JSON.") var json = false
@@ -216,7 +219,9 @@ struct ListCommand: AsyncParsableCommand {
                 let number = try await client.count(
                     prefix: prefix,
                     consistency: read.consistency,
-                    revision: read.revision
+                    revision: read.revision,
+                    minimumRevision: read.minimumRevision,
+                    maximumStaleness: read.maximumStaleness
                 )
                 return try Output.emit(line: "\(number)")
             }
@@ -233,7 +238,7 @@ struct ListCommand: AsyncParsableCommand {
                     consistency: read.consistency,
                     revision: read.revision,
                     minimumRevision: read.minimumRevision,
-                    maximumStaleness: read.maximumStaleness?.duration
+                    maximumStaleness: read.maximumStaleness
                 )
                 try show(page)
                 left -= min(left, page.items.count + page.prefixes.count)
@@ -250,17 +255,16 @@ struct ListCommand: AsyncParsableCommand {
                 try show(group: groups.removeFirst())
             }
             if json {
-                try Output.emit(NewlineDelimitedJSON.line(item))
+                try output.display.emit(json: NewlineDelimitedJSON.line(item))
             } else {
-                try Output.emit(
-                    values ? TabSeparated.line(key: item.key.bytes, value: item.value) : item.key.bytes + [0x0A]
-                )
+                try output.display.emit(fields: [item.key.bytes] + (values ? [item.value] : []))
             }
         }
         for group in groups { try show(group: group) }
     }
 
     private func show(group: Key) throws {
-        try Output.emit(json ? NewlineDelimitedJSON.line(prefix: group) : group.bytes + [0x0A])
+        if json { return try output.display.emit(json: NewlineDelimitedJSON.line(prefix: group)) }
+        try output.display.emit(fields: [group.bytes])
     }
 }

@@ -76,13 +76,14 @@ struct LeaseCommand: AsyncParsableCommand {
     struct Show: AsyncParsableCommand {
         static let configuration = CommandConfiguration(abstract: "Show what is left of a lease, and its keys.")
         @OptionGroup var client: ClientOptions
+        @OptionGroup var output: DisplayOptions
         @Argument(help: "The lease's name.") var lease: LeaseID
 
         func run() async throws {
             let found = try await client.withClient { try await $0.lease(lease) }
             guard let found else { throw Failure(.no, "there is no lease \(lease)") }
             try Output.emit(line: "\(found.remaining) of \(found.time) left, \(found.keys.count) keys")
-            for key in found.keys { try Output.emit(key.bytes + [0x0A]) }
+            for key in found.keys { try output.display.emit(fields: [key.bytes]) }
         }
     }
 

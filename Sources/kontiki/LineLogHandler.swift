@@ -1,5 +1,6 @@
 public import ArgumentParser
 import Foundation
+import KontikiClient
 public import Logging
 
 /// How log lines look.
@@ -61,25 +62,17 @@ struct LineLogHandler: LogHandler {
     }
 
     private static func oneLine(_ message: Logger.Message) -> String {
-        "\(message)".replacingOccurrences(of: "\n", with: " ")
+        Printable.shown("\(message)".replacingOccurrences(of: "\n", with: " "))
     }
 
-    /// A JSON string.
+    /// A JSON string that a terminal takes for nothing but text, too.
     static func quoted(_ text: String) -> String {
-        var result = "\""
-        for scalar in text.unicodeScalars {
-            switch scalar {
-            case "\"": result += "\\\""
-            case "\\": result += "\\\\"
-            case "\n": result += "\\n"
-            case "\t": result += "\\t"
-            case _ where scalar.value < 0x20:
-                let digits = String(scalar.value, radix: 16)
-                result += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
-            default: result.unicodeScalars.append(scalar)
-            }
+        var bytes: [UInt8] = []
+        for byte in text.utf8 {
+            if byte == UInt8(ascii: "\"") || byte == UInt8(ascii: "\\") { bytes.append(UInt8(ascii: "\\")) }
+            bytes.append(byte)
         }
-        return result + "\""
+        return "\"" + String(decoding: Printable.shown(bytes, as: .json), as: UTF8.self) + "\""
     }
 
     /// Now in UTC, RFC 3339 with milliseconds.

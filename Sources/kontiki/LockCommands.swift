@@ -17,12 +17,16 @@ struct LockCommand: AsyncParsableCommand {
             for the time of --ttl), the command gets SIGTERM, ten seconds later SIGKILL, and the exit code is 75. A node that is silent \
             does not lose it: after a third of --ttl, at most 5s, the next --endpoint is asked.
 
+            The command is started once the lock was kept alive after it was granted, however long the answers were on their way; the time \
+            of --ttl counts from before each request, so that it ends here no later than for the cluster.
+
             The command finds in its environment KONTIKI_LOCK, KONTIKI_TOKEN and KONTIKI_FENCE. A write that is sent with the header \
             "Kontiki-Fence: $KONTIKI_FENCE", or with --fence "$KONTIKI_FENCE", takes place only while the lock is still held.
             """
     )
 
     @OptionGroup var client: ClientOptions
+    @OptionGroup var output: DisplayOptions
 
     @Option(
         help: ArgumentHelp("The lock is lost when nothing was heard of its holder for so long.", valueName: "duration")
@@ -46,17 +50,31 @@ struct LockCommand: AsyncParsableCommand {
                 guard let lock = try await client.lock(name).holder else {
                     throw Failure(.no, "nobody holds “\(name)”")
                 }
-                return try Output.emit(line: "token \(lock.token)" + (lock.value.map { ", held by \($0)" } ?? ""))
+                let holder = lock.value.map { ", held by \(output.raw ? $0 : Printable.shown($0))" } ?? ""
+                return try Output.emit(Array("token \(lock.token)\(holder)\n".utf8))
             }
-            guard let lock = try await client.acquireLock(name, time: ttl.duration, wait: wait.duration, value: value)
-            else {
+            let status = try await acquire(client).run(command)
+            guard status == 0 else { throw ExitCode(status) }
+        }
+    }
+
+    private func acquire(_ client: KontikiClient) async throws -> HeldLock {
+        let clock = ContinuousClock()
+        let deadline = clock.now + wait.duration
+        while true {
+            let left = max(.zero, clock.now.duration(to: deadline))
+            switch try await HeldLock.acquire(name, client, time: ttl.duration, wait: left, value: value) {
+            case .held(let lock): return lock
+            case .byAnother:
                 throw Failure(
                     .no,
                     "“\(name)” is held by another" + (wait.duration > .zero ? " still" : "; --wait waits")
                 )
+            case .lost:
+                guard clock.now < deadline else {
+                    throw Failure(.temporary, "the lock “\(name)” was lost before the command could start; try again")
+                }
             }
-            let status = try await HeldLock(client: client, lock: lock, time: ttl.duration).run(command)
-            guard status == 0 else { throw ExitCode(status) }
         }
     }
 }
@@ -76,6 +94,7 @@ struct ElectCommand: AsyncParsableCommand {
     )
 
     @OptionGroup var client: ClientOptions
+    @OptionGroup var output: DisplayOptions
 
     @Option(help: ArgumentHelp("The next is elected when nothing was heard for so long.", valueName: "duration"))
     var ttl = Span(.seconds(15))
@@ -93,20 +112,21 @@ struct ElectCommand: AsyncParsableCommand {
         try await client.withClient { client in
             if observe { return try await observe(client) }
             let candidate = value ?? ProcessInfo.processInfo.hostName
-            var elected: Lock?
-            while elected == nil {
+            while true {
                 // Each round asks anew, so that one that a node forgot does not wait for ever.
-                elected = try await client.acquireLock(
+                let taken = try await HeldLock.acquire(
                     name,
+                    client,
                     time: ttl.duration,
                     wait: .seconds(600),
                     value: candidate
                 )
+                guard case .held(let elected) = taken else { continue }
+                say("kontiki: elected, token \(elected.lock.token)")
+                let status = try await elected.run(command)
+                guard status == 0 else { throw ExitCode(status) }
+                return
             }
-            guard let elected else { return }
-            say("kontiki: elected, token \(elected.token)")
-            let status = try await HeldLock(client: client, lock: elected, time: ttl.duration).run(command)
-            guard status == 0 else { throw ExitCode(status) }
         }
     }
 
@@ -116,89 +136,12 @@ struct ElectCommand: AsyncParsableCommand {
             let (lock, revision) = try await client.lock(name)
             if let lock, lock.token != token {
                 token = lock.token
-                try Output.emit(line: "\(lock.token)\t\(lock.value ?? "")")
+                try output.display.emit(fields: [Array("\(lock.token)".utf8), Array((lock.value ?? "").utf8)])
             }
             do {
                 try await client.watch(.lock(name), since: revision) { _ in false }
             } catch let error as ClientError where error.code == .compacted {
                 continue
-            }
-        }
-    }
-}
-
-/// A lock that is kept alive while a command runs.
-private struct HeldLock {
-    var client: KontikiClient
-    var lock: Lock
-    var time: Duration
-
-    /// Runs a command, and gives the lock back. Answers the exit code.
-    func run(_ command: [String]) async throws -> Int32 {
-        let process: CommandProcess
-        do {
-            process = try CommandProcess(
-                command,
-                environment: [
-                    "KONTIKI_LOCK": lock.name,
-                    "KONTIKI_TOKEN": "\(lock.token)",
-                    "KONTIKI_FENCE": lock.fence.description,
-                ]
-            )
-        } catch {
-            _ = try? await client.releaseLock(lock.name, token: lock.token)
-            throw error
-        }
-        let signals = StopSignals(watchingStandardInput: false) { _ in process.send(SIGTERM) }
-        defer { withExtendedLifetime(signals) {} }
-        let isLost = Mutex(false)
-        let keeper = Task {
-            do {
-                try await keepAlive()
-                // One that was given back is not lost.
-                try Task.checkCancellation()
-            } catch {
-                return
-            }
-            isLost.withLock { $0 = true }
-            say("kontiki: the lock “\(lock.name)” is lost; the command is told to stop")
-            process.send(SIGTERM)
-            try? await Task.sleep(for: .seconds(10))
-            process.send(SIGKILL)
-        }
-        let status = await process.waitUntilEnd()
-        keeper.cancel()
-        guard !isLost.withLock({ $0 }) else { return ExitStatus.temporary.rawValue }
-        do {
-            try await client.releaseLock(lock.name, token: lock.token)
-        } catch {
-            say("kontiki: the lock could not be given back, it ends by itself: \(error)")
-        }
-        return status
-    }
-
-    /// Returns when the lock is lost; throws when the task is cancelled.
-    private func keepAlive() async throws {
-        let clock = ContinuousClock()
-        // From when it was asked for: earlier than that the cluster cannot have begun to count.
-        var keptAt = clock.now
-        // At once for the first time: it may have been granted long before it was known, with an answer that was lost.
-        var next = keptAt
-        while true {
-            try await clock.sleep(until: next)
-            let asked = clock.now
-            // Who holds it must know when it may have ended, not when the last attempt did.
-            let left = keptAt + time - asked
-            guard left > .zero else { return }
-            do throws(ClientError) {
-                guard try await client.keepAlive(lock.lease, time: time, within: left) != nil else { return }
-                keptAt = asked
-                next = asked + time / 3
-            } catch {
-                try Task.checkCancellation()
-                if clock.now - keptAt >= time { return }
-                say("kontiki: the lock could not be kept alive, trying again: \(error)")
-                try await Task.sleep(for: min(time / 30, .seconds(1)))
             }
         }
     }

@@ -8,11 +8,11 @@ enum Main {
     static func main() async {
         // A reader that goes away (`kontiki list | head`) is seen as an error of the write, not as a silent end.
         signal(SIGPIPE, SIG_IGN)
-        let arguments = ServeCommand.addingEnvironment(
-            ProcessInfo.processInfo.environment,
-            to: Array(CommandLine.arguments.dropFirst())
-        )
         do {
+            let arguments = try ServeCommand.addingEnvironment(
+                ProcessInfo.processInfo.environment,
+                to: Array(CommandLine.arguments.dropFirst())
+            )
             var command = try Kontiki.parseAsRoot(arguments)
             if var command = command as? any AsyncParsableCommand {
                 try await command.run()
@@ -47,20 +47,7 @@ struct Kontiki: ParsableCommand {
             Client commands ask http://localhost:8001 unless --endpoint, or KONTIKI_ENDPOINTS (comma-separated), names others.
 
             Exit codes:
-               0  done
-               1  the answer is no: no such key, a condition that does not hold,
-                  a request refused, a history or a simulation that breaks a rule,
-                  a data directory that is damaged
-               2  kontiki verify: no verdict on a file; kontiki check: the
-                  directory cannot be examined
-              64  wrong usage
-              65  wrong or damaged data
-              66  an input file cannot be read
-              69  no node can be reached, or an address is in use
-              70  the node failed
-              74  reading or writing a file failed
-              75  try again later: a directory in use, an outcome that is unknown
-              78  the configuration is not enough to start
+            \(ExitStatus.explanation)
             """,
         version: ProgramVersion.text,
         subcommands: [],

@@ -3,14 +3,14 @@ import KontikiClient
 
 /// Lines of JSON objects with `key` or `key_base64`, `value` or `value_base64`, and `content_type` where there is one.
 enum NewlineDelimitedJSON {
-    private struct Document: Codable {
+    private struct Document: Encodable {
         var key: String?
         var keyBase64: String?
         var value: String?
         var valueBase64: String?
         var contentType: String?
 
-        enum CodingKeys: String, CodingKey, CaseIterable {
+        enum CodingKeys: String, CodingKey {
             case key
             case keyBase64 = "key_base64"
             case value
@@ -20,56 +20,64 @@ enum NewlineDelimitedJSON {
     }
 
     /// What listings say besides, which an import has no use for.
-    private static let ignored: Set<String> = ["create_revision", "mod_revision", "version", "lease"]
+    private static let ignored = Set(ItemDocument.CodingKeys.allCases.map(\.rawValue))
 
-    private struct AnyKey: CodingKey {
-        var stringValue: String
-        var intValue: Int? { nil }
-        init?(stringValue: String) { self.stringValue = stringValue }
-        init?(intValue: Int) { return nil }
+    enum Line {
+        case record(Record)
+        /// What a backup ends with.
+        case end(BackupEnd)
     }
 
-    /// The names of an object's members, whatever they are.
-    private struct Names: Decodable {
-        var all: [String]
-
-        init(from decoder: any Decoder) throws {
-            all = try decoder.container(keyedBy: AnyKey.self).allKeys.map(\.stringValue)
+    static func parse(_ line: ArraySlice<UInt8>) throws(MalformedRecord) -> Line {
+        let members = try JSONLine.members(of: line)
+        if members.contains(where: { $0.name == "end" }) { return .end(try end(members)) }
+        var texts: [String: [UInt8]] = [:]
+        for member in members {
+            guard Document.CodingKeys(rawValue: member.name) != nil else {
+                guard ignored.contains(member.name) else {
+                    throw MalformedRecord(reason: "the member “\(member.name)” is not known")
+                }
+                continue
+            }
+            switch member.value {
+            case .string(let bytes): texts[member.name] = bytes
+            case .null: break
+            case .number, .bool: throw MalformedRecord(reason: "the member “\(member.name)” is not a string")
+            }
         }
-    }
-
-    static func parse(_ line: ArraySlice<UInt8>) throws(MalformedRecord) -> Record {
-        let document: Document
-        let names: [String]
-        do {
-            let data = Data(line)
-            names = try JSONDecoder().decode(Names.self, from: data).all
-            document = try JSONDecoder().decode(Document.self, from: data)
-        } catch DecodingError.typeMismatch(_, let context) where !context.codingPath.isEmpty {
-            throw MalformedRecord(reason: "the member “\(context.codingPath[0].stringValue)” is not a string")
-        } catch {
-            throw MalformedRecord(reason: "it is not a JSON object of UTF-8 text")
-        }
-        let known = Set(Document.CodingKeys.allCases.map(\.rawValue)).union(ignored)
-        if let stranger = names.sorted().first(where: { !known.contains($0) }) {
-            throw MalformedRecord(reason: "the member “\(stranger)” is not known")
-        }
-        return Record(
-            key: try bytes("key", document.key, document.keyBase64),
-            value: try bytes("value", document.value, document.valueBase64),
-            contentType: document.contentType
+        return .record(
+            Record(
+                key: try bytes("key", texts["key"], texts["key_base64"]),
+                value: try bytes("value", texts["value"], texts["value_base64"]),
+                contentType: texts["content_type"].map { String(decoding: $0, as: UTF8.self) }
+            )
         )
+    }
+
+    private static func end(_ members: [JSONLine.Member]) throws(MalformedRecord) -> BackupEnd {
+        func number(_ name: String) -> UInt64? {
+            for case .number(let text) in members.filter({ $0.name == name }).map(\.value) { return UInt64(text) }
+            return nil
+        }
+        var checksum: String?
+        for case .string(let bytes) in members.filter({ $0.name == "crc32c" }).map(\.value) {
+            checksum = String(decoding: bytes, as: UTF8.self)
+        }
+        guard let revision = number("revision"), let records = number("records").flatMap({ Int(exactly: $0) }),
+            let checksum
+        else { throw MalformedRecord(reason: "it is not the end of a backup") }
+        return BackupEnd(revision: revision, records: records, crc32c: checksum)
     }
 
     private static func bytes(
         _ name: String,
-        _ text: String?,
-        _ base64: String?
+        _ text: [UInt8]?,
+        _ base64: [UInt8]?
     ) throws(MalformedRecord) -> [UInt8] {
         switch (text, base64) {
-        case (let text?, nil): return Array(text.utf8)
+        case (let text?, nil): return text
         case (nil, let base64?):
-            guard let data = Data(base64Encoded: base64) else {
+            guard let data = Data(base64Encoded: Data(base64)) else {
                 throw MalformedRecord(reason: "the member “\(name)_base64” is not base64")
             }
             return Array(data)
@@ -132,7 +140,7 @@ private struct ItemDocument: Encodable {
         lease = item.lease?.description
     }
 
-    enum CodingKeys: String, CodingKey {
+    enum CodingKeys: String, CodingKey, CaseIterable {
         case key
         case keyBase64 = "key_base64"
         case value

@@ -110,9 +110,11 @@ struct NodeWiring: Sendable {
     /// Foundation would not say why it cannot.
     private static func makeDirectories(_ directory: String) throws {
         var path = directory.hasPrefix("/") ? "/" : ""
-        for part in directory.split(separator: "/") {
+        let parts = directory.split(separator: "/")
+        for (index, part) in parts.enumerated() {
             path += part
-            guard mkdir(path, 0o777) == 0 || errno == EEXIST else {
+            // What clients store is nobody's business but this user's, sizes and times of files included.
+            guard mkdir(path, index == parts.count - 1 ? 0o700 : 0o777) == 0 || errno == EEXIST else {
                 throw Failure(.io, "the directory \(path) cannot be made: \(String(cString: strerror(errno)))")
             }
             path += "/"

@@ -38,6 +38,13 @@ enum TabSeparated {
         return line
     }
 
+    /// A key or a value as it stands in a line.
+    static func escaped(_ bytes: [UInt8]) -> [UInt8] {
+        var field: [UInt8] = []
+        escape(bytes, into: &field)
+        return field
+    }
+
     private static func escape(_ bytes: [UInt8], into line: inout [UInt8]) {
         for byte in bytes {
             switch byte {

@@ -29,7 +29,7 @@ struct TransactionCommand: AsyncParsableCommand {
     func run() async throws {
         let document = try InputFile.readAll(path)
         let answer = try await client.withClient { try await $0.transaction(document, fence: fence.fence) }
-        try Output.emit(line: answer.document)
+        try Display().emit(json: answer.document)
         guard answer.succeeded else { throw ExitCode(ExitStatus.no.rawValue) }
     }
 }
@@ -100,6 +100,6 @@ struct CompletionCommand: ParsableCommand {
             case .zsh: .zsh
             case .fish: .fish
             }
-        try Output.emit(line: Kontiki.completionScript(for: kind))
+        try Output.emit((Kontiki.completionScript(for: kind) + "\n").utf8)
     }
 }

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Foundation
+import KontikiClient
 import Linearizability
 
 extension HistoryFormat: ExpressibleByArgument {}
@@ -83,7 +84,7 @@ struct VerifyCommand: AsyncParsableCommand {
         case .linearizable:
             try Output.emit(line: "\(path): linearizable (\(size))")
         case .undecided:
-            let keys = report.undecidedKeys.map { "“\($0)”" }.joined(separator: ", ")
+            let keys = report.undecidedKeys.map { "“\(Printable.shown($0))”" }.joined(separator: ", ")
             try Output.emit(
                 line:
                     "\(path): undecided after \(limit) steps\(keys == "“”" ? "" : " for \(keys)"); try a higher --limit"
@@ -98,12 +99,12 @@ struct VerifyCommand: AsyncParsableCommand {
     private static func count(_ number: Int, _ what: String) -> String { "\(number) \(what)\(number == 1 ? "" : "s")" }
 
     private static func places(_ offences: [HistoryReport.Offence]) -> String {
-        let keys = offences.compactMap { $0.key.map { "“\($0)”" } }
+        let keys = offences.compactMap { $0.key.map { "“\(Printable.shown($0))”" } }
         return keys.isEmpty ? "" : ": \(keys.count == 1 ? "key" : "keys") \(keys.joined(separator: ", "))"
     }
 
     private static func text(_ offence: HistoryReport.Offence) -> String {
-        let head = offence.key.map { "    key “\($0)”, of \(count(offence.operations, "operation")):\n" } ?? ""
+        let head = offence.key.map { "    key “\(Printable.shown($0))”, of \(count(offence.operations, "operation")):\n" } ?? ""
         return head + offence.lines.map { "    \($0)" }.joined(separator: "\n")
     }
 }

@@ -13,7 +13,7 @@ struct WatchCommand: AsyncParsableCommand {
               kontiki watch config/app -- ./reload.sh              a command for each change
 
             A line for each change: revision, kind (put, delete or expire), key and value, tab-separated, with tabs, line feeds and \
-            backslashes escaped as export does it. It goes on at another node when one fails, without a gap and without a duplicate. A past \
+            backslashes escaped as export does it, and on a terminal what that would take for commands, unless --raw. It goes on at another node when one fails, without a gap and without a duplicate. A past \
             that the cluster no longer has is exit code 1: list the keys, and watch from that revision on.
 
             A command finds the value on its standard input, and in its environment KONTIKI_REVISION, KONTIKI_EVENT and KONTIKI_KEY. \
@@ -22,6 +22,7 @@ struct WatchCommand: AsyncParsableCommand {
     )
 
     @OptionGroup var client: ClientOptions
+    @OptionGroup var output: DisplayOptions
 
     @Flag(name: .long, help: "All keys that begin with what is given; all keys when nothing is.") var prefix = false
     @Option(help: ArgumentHelp("Begin behind this revision instead of now.", valueName: "revision")) var since: UInt64?
@@ -63,8 +64,8 @@ struct WatchCommand: AsyncParsableCommand {
             guard status == 0 else { throw ExitCode(status) }
             return
         }
-        if json { return try Output.emit(line: event.document) }
-        let head = Array("\(event.revision)\t\(event.kind.rawValue)\t".utf8)
-        try Output.emit(head + TabSeparated.line(key: event.key.bytes, value: event.value))
+        if json { return try output.display.emit(json: event.document) }
+        let head = [Array("\(event.revision)".utf8), Array(event.kind.rawValue.utf8)]
+        try output.display.emit(fields: head + [event.key.bytes, event.value])
     }
 }

@@ -3,7 +3,7 @@ import HTTPTypes
 /// What the API can do: the one list that the router's parameters, `GET /` and `/openapi.json` come from.
 enum APIDescription {
     static let operations: [OperationDescription] =
-        keys + lists + transactions + leases + locks + cluster
+        keys + lists + transactions + leases + locks + backups + cluster
 
     static func operation(_ method: HTTPRequest.Method, _ path: String) -> OperationDescription {
         guard let found = operations.first(where: { $0.method == method && $0.path == path }) else {
@@ -116,11 +116,7 @@ enum APIDescription {
             kind: .read,
             summary: "List keys",
             detail: "In the order of their bytes. All pages of a listing are of the first one's revision.",
-            parameters: [
-                "prefix", "delimiter", "limit", "cursor", "keys_only", "count", "reverse", "rev", "consistency",
-                "timeout",
-                "redirect", "watch", "since", "prev",
-            ],
+            parameters: ListRoutes.parameters,
             fields: ["Last-Event-ID"],
             successes: [
                 .init(
@@ -139,7 +135,7 @@ enum APIDescription {
             id: "deletePrefix",
             kind: .write,
             summary: "Delete every key that begins with a prefix, in one atomic write",
-            parameters: ["prefix", "all", "timeout", "redirect"],
+            parameters: ListRoutes.deleteParameters,
             required: ["prefix"],
             fields: options,
             successes: [.json(200, "How many there were.", "Deleted", fields: ["Kontiki-Revision"]), moved]
@@ -283,6 +279,34 @@ enum APIDescription {
             successes: [.init(status: 204, description: "It is given back.", fields: ["Kontiki-Revision"])],
             problems: [404]
         ),
+    ]
+
+    // MARK: Everything
+
+    private static let backups: [OperationDescription] = [
+        OperationDescription(
+            method: .get,
+            path: "/snapshot",
+            id: "backup",
+            kind: .read,
+            summary: "All keys, or those with a prefix, at one revision: a backup",
+            detail:
+                "A line of JSON for each key: key or key_base64, value or value_base64, content_type where there is one, as kontiki import "
+                + "reads them. The last line is {\"end\":true,\"revision\",\"records\",\"crc32c\"}: how many lines there are before it, and the "
+                + "CRC-32C of all of them with their line feeds, in hexadecimal; without it something is missing. It is made when it is asked "
+                + "for, on the disk of this node, and then sent as fast as it is read; 503 when as many are being read as may be, 507 when the disk "
+                + "has no room. Leases, locks and the past are not in it.",
+            parameters: BackupRoutes.parameters,
+            successes: [
+                .init(
+                    status: 200,
+                    description: "The lines.",
+                    content: [("application/x-ndjson", nil)],
+                    fields: ["Kontiki-Revision"]
+                )
+            ],
+            problems: [507]
+        )
     ]
 
     // MARK: The node and its cluster

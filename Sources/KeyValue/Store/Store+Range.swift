@@ -5,6 +5,20 @@ extension Store {
     /// A page of the past also ends after some tens of thousands of keys that were looked at, so it may be empty though there is more.
     public func range(_ query: RangeQuery) throws -> Page { try range(query, maximumVisits: 50_000) }
 
+    /// Calls `visit` with each item whose key begins with `prefix`, in the order of keys, all from one consistent cut, whose mark is answered.
+    ///
+    /// The environment's reader is held meanwhile, and the pages of the cut cannot be used again before: `visit` is to take what it gets to
+    /// where it waits for nobody. An item is valid beyond the call, see ``Item``.
+    public func forEach(prefix: [UInt8], _ visit: (Item) throws -> Void) throws -> StateMark {
+        try scan(
+            RangeQuery(prefix: prefix),
+            visit: { item in
+                try visit(try item.item(keysOnly: false))
+                return .next
+            }
+        )
+    }
+
     /// - Parameter maximumVisits: how many keys are looked at for a page of the past, about.
     func range(_ query: RangeQuery, maximumVisits: Int) throws -> Page {
         var builder = PageBuilder(query: query)

@@ -46,6 +46,9 @@ public final class Store: Sendable {
         try maintenance.withLock { _ in try state.withLock { $0.backend }.close() }
     }
 
+    /// The directory that the state lies in.
+    public var path: String { directory.path }
+
     // MARK: Where it stands
 
     /// The last applied position that is durable: the log is replayed from the entry behind it.
