@@ -42,7 +42,7 @@ extension ServerCore {
     private func raft(_ status: NodeStatus, _ text: inout Exposition) {
         text.gauge("kontiki_raft_term", "The term.", status.term)
         text.begin("kontiki_raft_role", .gauge, "1 for the role that this node has, 0 for the others.")
-        for role in [NodeStatus.Role.leader, .follower, .candidate, .learner] {
+        for role in NodeStatus.Role.allCases {
             text.sample([("role", role.rawValue)], role == status.role ? 1 : 0)
         }
         text.gauge("kontiki_raft_has_leader", "Whether this node knows a leader.", status.leader != nil)

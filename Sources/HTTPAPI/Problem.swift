@@ -4,7 +4,7 @@ import Raft
 /// An error as the API answers it: a problem document (RFC 9457), `application/problem+json`.
 struct Problem: Error, Sendable {
     /// What became of the request's effect. It is what a client decides by whether it may try again.
-    enum Outcome: String, Sendable {
+    enum Outcome: String, Sendable, CaseIterable {
         /// Nothing was changed by this request, and nothing will be.
         case notExecuted = "not_executed"
         /// It was carried out.

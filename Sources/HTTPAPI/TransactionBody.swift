@@ -37,8 +37,8 @@ enum TransactionBody {
 
     // MARK: Comparisons
 
-    private static let targets = ["value", "version", "create_revision", "mod_revision", "exists", "lease"]
-    private static let relations: [(text: String, relation: Transaction.Compare.Relation)] = [
+    static let targets = ["value", "version", "create_revision", "mod_revision", "exists", "lease"]
+    static let relations: [(text: String, relation: Transaction.Compare.Relation)] = [
         ("=", .equal), ("!=", .notEqual), ("<", .less), (">", .greater),
     ]
 
@@ -50,7 +50,8 @@ enum TransactionBody {
         let object = try BodyObject(value, path: path, known: key + ["target", "op", "value", "value_base64"])
         let name = try object.requiredText("op")
         guard let relation = relations.first(where: { $0.text == name })?.relation else {
-            throw object.problem("op", "is one of =, !=, < and >", known: relations.map(\.text))
+            let known = relations.map(\.text)
+            throw object.problem("op", "is one of \(known.joined(separator: ", "))", known: known)
         }
         func number() throws(Problem) -> UInt64 {
             guard let number = try object.unsigned("value") else { throw object.missing("value") }

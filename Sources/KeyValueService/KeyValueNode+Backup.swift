@@ -85,7 +85,8 @@ extension KeyValueNode {
         guard let slot = backups.take() else {
             throw ServiceError(
                 .overloaded,
-                detail: "\(options.maximumBackups) backups are being read from this node; try again later, or ask another one"
+                detail:
+                    "\(options.maximumBackups) backups are being read from this node; try again later, or ask another one"
             )
         }
         let backup = try await NIOThreadPool.singleton.runIfActive {

@@ -43,7 +43,10 @@ struct EventFrame: Hashable {
     }
 
     private var malformed: ClientError {
-        ClientError(.badAnswer, "the watch sent what no Kontiki node sends: \(Printable.shown("\(name) \(data.prefix(200))"))")
+        ClientError(
+            .badAnswer,
+            "the watch sent what no Kontiki node sends: \(Printable.shown("\(name) \(data.prefix(200))"))"
+        )
     }
 
     /// What an event of another name says: the node ends the watch.

@@ -15,7 +15,9 @@ package enum Printable {
     /// - Parameter kept: characters of ASCII that are left as they are.
     package static func shown(_ bytes: [UInt8], keeping kept: [UInt8] = [], as form: Form = .text) -> [UInt8] {
         // Nearly everything is plain text.
-        guard let first = bytes.firstIndex(where: { $0 < 0x20 && !kept.contains($0) || $0 >= 0x7F }) else { return bytes }
+        guard let first = bytes.firstIndex(where: { $0 < 0x20 && !kept.contains($0) || $0 >= 0x7F }) else {
+            return bytes
+        }
         var result = Array(bytes[..<first])
         result.reserveCapacity(bytes.count + 16)
         var parser = Unicode.UTF8.ForwardParser()

@@ -49,7 +49,7 @@ public enum ReadOutcome: Hashable, Sendable {
 
 /// What this node knows of itself and of the cluster at a moment.
 public struct NodeStatus: Sendable {
-    public enum Role: String, Sendable { case leader, follower, candidate, learner }
+    public enum Role: String, Sendable, CaseIterable { case leader, follower, candidate, learner }
 
     public struct Peer: Sendable {
         public var member: Member

@@ -21,7 +21,8 @@ struct StatusCommand: AsyncParsableCommand {
             if json { return try Display().emit(json: try await client.statusDocument()) }
             let status = try await client.status()
             try Output.emit(
-                line: "cluster \(shown(status.clusterID)), asked \(shown(status.id)) (\(shown(status.role)), term \(status.term))"
+                line:
+                    "cluster \(shown(status.clusterID)), asked \(shown(status.id)) (\(shown(status.role)), term \(status.term))"
             )
             if let leader = status.leader {
                 try Output.emit(

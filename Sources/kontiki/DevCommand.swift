@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import KontikiClient
+import Logging
 
 struct DevCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -20,7 +21,7 @@ struct DevCommand: AsyncParsableCommand {
     var data = "data"
     @Option(help: ArgumentHelp("The first node's port for clients.", valueName: "port")) var baseHttp = 8001
     @Option(help: ArgumentHelp("The first node's port for peers.", valueName: "port")) var basePeer = 9001
-    @Option(help: "From which level on the nodes' logs are shown.") var logLevel = "notice"
+    @Option(help: "From which level on the nodes' logs are shown.") var logLevel = Logger.Level.notice
     @Flag(help: "Do not start a node again that ended.") var noRestart = false
 
     @Argument(parsing: .postTerminator, help: "After --: further options for serve.") var serveOptions: [String] = []
@@ -52,7 +53,7 @@ struct DevCommand: AsyncParsableCommand {
         var supervisor = DevSupervisor(
             nodes: plans,
             dataDirectory: data,
-            commonOptions: ["--log-level", logLevel] + serveOptions,
+            commonOptions: ["--log-level", logLevel.rawValue] + serveOptions,
             restarts: !noRestart
         )
         try await supervisor.run()

@@ -57,7 +57,10 @@ struct ExportCommand: AsyncParsableCommand {
 
 extension RecordFormat {
     /// Lines of a backup as they stand in a file of this format.
-    fileprivate func records(_ lines: [UInt8], forTerminal: Bool) throws(MalformedRecord) -> (bytes: [UInt8], count: Int) {
+    fileprivate func records(
+        _ lines: [UInt8],
+        forTerminal: Bool
+    ) throws(MalformedRecord) -> (bytes: [UInt8], count: Int) {
         let layout = Array("\n\t".utf8)
         switch self {
         case .ndjson:

@@ -9,6 +9,8 @@ struct Progress {
     private let clock = ContinuousClock()
     private let start: ContinuousClock.Instant
     private var last: ContinuousClock.Instant
+    /// There is a line to be erased.
+    private var isShown = false
 
     /// - Parameter total: bytes to do, where it is known.
     init(verb: String, isQuiet: Bool, total: Int? = nil) {
@@ -24,11 +26,12 @@ struct Progress {
         last = clock.now
         var text = "\(count) \(verb), \(rate(count))/s"
         if let total, total > 0 { text += ", \(min(100, bytes * 100 / total)) % of the file read" }
+        isShown = isTerminal
         if isTerminal { Output.write(Array("\r\u{1B}[K\(text)".utf8), to: STDERR_FILENO) } else { say(text) }
     }
 
     func finish(count: Int) {
-        if isTerminal && !isQuiet { Output.write(Array("\r\u{1B}[K".utf8), to: STDERR_FILENO) }
+        if isShown { Output.write(Array("\r\u{1B}[K".utf8), to: STDERR_FILENO) }
         let (seconds, attoseconds) = (clock.now - start).components
         let tenths = seconds * 10 + attoseconds / 100_000_000_000_000_000
         say("\(count) \(verb) in \(tenths / 10).\(tenths % 10) s (\(rate(count))/s)")

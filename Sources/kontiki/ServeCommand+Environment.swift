@@ -79,7 +79,9 @@ extension ServeCommand {
             guard !known.contains(variable), !others.contains(variable) else { continue }
             let name = Array(variable.utf8.dropFirst(prefix.utf8.count))
             // A slip in a long name is a letter or two; in a short one, two letters make another word.
-            let near = known.first { distance(name, Array($0.utf8.dropFirst(prefix.utf8.count))) <= min(2, name.count / 4) }
+            let near = known.first {
+                distance(name, Array($0.utf8.dropFirst(prefix.utf8.count))) <= min(2, name.count / 4)
+            }
             if let near { throw Failure(.usage, "\(variable) is no option of kontiki serve; is \(near) meant?") }
         }
     }

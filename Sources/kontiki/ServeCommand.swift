@@ -240,8 +240,8 @@ enum StateVerification: String, ExpressibleByArgument, CaseIterable { case start
 
 /// What is logged, and how.
 struct LoggingOptions: ParsableArguments {
-    @Option(help: "trace, debug, info, notice, warning, error or critical.") var logLevel = Logger.Level.info
-    @Option(help: "text or json.") var logFormat = LogFormat.text
+    @Option(help: "What is logged: this and what is worse.") var logLevel = Logger.Level.info
+    @Option(help: "For people, or a JSON object a line.") var logFormat = LogFormat.text
 
     func bootstrap() {
         let (level, format) = (logLevel, logFormat)

@@ -104,7 +104,9 @@ struct VerifyCommand: AsyncParsableCommand {
     }
 
     private static func text(_ offence: HistoryReport.Offence) -> String {
-        let head = offence.key.map { "    key “\(Printable.shown($0))”, of \(count(offence.operations, "operation")):\n" } ?? ""
+        let head =
+            offence.key.map { "    key “\(Printable.shown($0))”, of \(count(offence.operations, "operation")):\n" }
+            ?? ""
         return head + offence.lines.map { "    \($0)" }.joined(separator: "\n")
     }
 }

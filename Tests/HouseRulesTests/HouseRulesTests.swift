@@ -22,7 +22,8 @@ struct HouseRulesTests {
         "KontikiClient": ["Checksum"],
         "DataDirectory": ["KeyValue", "LMDB", "Raft", "RaftStorage"],
         "kontiki": [
-            "Checksum", "Observability", "HTTPAPI", "DataDirectory", "KeyValueService", "KeyValue", "KontikiClient", "LMDB", "Raft",
+            "Checksum", "Observability", "HTTPAPI", "DataDirectory", "KeyValueService", "KeyValue", "KontikiClient",
+            "LMDB", "Raft",
             "RaftDriver",
             "RaftNode",
             "Simulation",

@@ -19,12 +19,13 @@ struct ParameterDescription: Sendable {
 
     private static let revision: JSONValue = ["type": "integer", "format": "int64", "minimum": 0]
     private static let text: JSONValue = ["type": "string"]
+    private static let consistencies: JSONValue = .array(Consistency.known.map { .text($0) })
 
     /// All of them. One name means the same wherever it is taken.
     static let all: [ParameterDescription] = [
         .init(
             name: "consistency",
-            schema: ["type": "string", "enum": ["strong", "bounded", "stale"], "default": "strong"],
+            schema: ["type": "string", "enum": consistencies, "default": "strong"],
             description:
                 "How fresh the answer is to be. strong: no older than the request, confirmed with a majority. bounded: "
                 + "proven to be no older than max_stale. stale: what this node has, with or without a leader.",
@@ -251,7 +252,7 @@ struct FieldDescription: Sendable {
         ),
         .init(
             name: "Kontiki-Consistency",
-            schema: ["type": "string", "enum": ["strong", "bounded", "stale"]],
+            schema: ["type": "string", "enum": .array(Consistency.known.map { .text($0) })],
             description: "What the read was really given.",
             example: "strong"
         ),

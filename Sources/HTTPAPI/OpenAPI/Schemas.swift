@@ -1,3 +1,5 @@
+import RaftNode
+
 /// The JSON that the API takes and gives, as JSON Schema (OpenAPI 3.1).
 enum Schemas {
     private static let revision: JSONValue = ["type": "integer", "format": "int64", "minimum": 0]
@@ -14,6 +16,10 @@ enum Schemas {
     static func reference(_ name: String) -> JSONValue { ["$ref": .text("#/components/schemas/\(name)")] }
 
     private static func list(_ element: JSONValue) -> JSONValue { ["type": "array", "items": element] }
+
+    private static func choice(_ values: [String]) -> JSONValue {
+        ["type": "string", "enum": .array(values.map { .text($0) })]
+    }
 
     /// An object with these fields; those in `required` must be there.
     private static func object(
@@ -82,11 +88,8 @@ enum Schemas {
             .object(
                 named.members
                     + ([
-                        "target": [
-                            "type": "string",
-                            "enum": ["value", "version", "create_revision", "mod_revision", "exists", "lease"],
-                        ],
-                        "op": ["type": "string", "enum": ["=", "!=", "<", ">"]],
+                        "target": choice(TransactionBody.targets),
+                        "op": choice(TransactionBody.relations.map(\.text)),
                         "value": ["type": ["string", "integer", "boolean"]], "value_base64": base64,
                     ] as JSONValue).members
             ),
@@ -220,11 +223,12 @@ enum Schemas {
         "Status": object(
             [
                 "id": text, "server_id": text, "cluster_id": text, "version": text,
-                "role": ["type": "string", "enum": ["leader", "follower", "candidate", "learner"]],
+                "role": choice(NodeStatus.Role.allCases.map(\.rawValue)),
                 "term": count, "leader": ["anyOf": [reference("Leader"), ["type": "null"]]], "first_index": count,
-                "last_index": count, "commit_index": count, "applied_index": count, "snapshot_index": count,
-                "revision": revision, "uptime": text, "storage": ["type": "object"],
-                "peers": list(reference("Member")),
+                "last_index": count, "commit_index": count, "applied_index": count, "durable_index": count,
+                "snapshot_index": count, "revision": revision, "uptime": text, "connections": count,
+                "pending_requests": count, "storage": ["type": "object"], "quarantine": text,
+                "replicas_differ": text, "fault": text, "peers": list(reference("Member")),
             ],
             required: ["id", "server_id", "cluster_id", "version", "role", "term", "leader", "revision", "peers"]
         ),
@@ -245,9 +249,9 @@ enum Schemas {
         "Ready": object(["ready": flag, "checks": checks], required: ["ready", "checks"]),
         "Problem": object(
             [
-                "type": ["type": "string", "enum": .array(Problem.Code.allCases.map { .text($0.type) })],
+                "type": choice(Problem.Code.allCases.map(\.type)),
                 "title": text, "status": ["type": "integer", "minimum": 400, "maximum": 599], "detail": text,
-                "outcome": ["type": "string", "enum": ["not_executed", "executed", "unknown"]], "retryable": flag,
+                "outcome": choice(Problem.Outcome.allCases.map(\.rawValue)), "retryable": flag,
                 "leader": reference("Leader"), "revision": revision, "current_revision": revision,
                 "compact_revision": revision, "limit": count, "known": list(text),
             ],

@@ -8,6 +8,8 @@ final class StandInNode: Sendable {
     /// What becomes of a request.
     enum Reaction: Sendable {
         case answer(Int, String = "")
+        /// The same, so much later.
+        case late(Duration, Int, String = "")
         /// The connection stays open, and nothing comes.
         case silence
         /// The connection is closed without an answer: the outcome is unknown.
@@ -83,11 +85,17 @@ final class StandInNode: Sendable {
             switch node.react(to: request) {
             case .silence: break
             case .hangUp: context.close(promise: nil)
-            case .answer(let status, let body):
-                let length = status == 204 ? "" : "Content-Length: \(body.utf8.count)\r\n"
-                let answer = "HTTP/1.1 \(status) -\r\nContent-Type: application/json\r\n\(length)\r\n\(body)"
-                context.writeAndFlush(wrapOutboundOut(ByteBuffer(string: answer)), promise: nil)
+            case .answer(let status, let body): Self.answer(context.channel, status, body)
+            case .late(let delay, let status, let body):
+                let channel = context.channel
+                channel.eventLoop.scheduleTask(in: TimeAmount(delay)) { Self.answer(channel, status, body) }
             }
+        }
+
+        private static func answer(_ channel: any Channel, _ status: Int, _ body: String) {
+            let length = status == 204 ? "" : "Content-Length: \(body.utf8.count)\r\n"
+            let answer = "HTTP/1.1 \(status) -\r\nContent-Type: application/json\r\n\(length)\r\n\(body)"
+            channel.writeAndFlush(ByteBuffer(string: answer), promise: nil)
         }
 
         func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }

@@ -75,6 +75,14 @@ actor RawConnection {
         }
     }
 
+    /// So many bytes of a body whose head was read.
+    func bytes(_ count: Int) async throws -> [UInt8] {
+        while buffer.readableBytes < count {
+            guard await more() else { throw NotReached() }
+        }
+        return buffer.readBytes(length: count) ?? []
+    }
+
     /// Whether the peer has closed, with nothing more to read.
     func isAtEnd() async throws -> Bool {
         while await more() {}
