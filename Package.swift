@@ -183,7 +183,7 @@ let package = Package(
         tests(
             "RaftNodeTests",
             [
-                "RaftNode", "RaftDriver", "Raft",
+                "RaftNode", "RaftDriver", "RaftStorage", "RaftTransport", "Raft",
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: nio),
                 .product(name: "NIOPosix", package: nio),
@@ -216,6 +216,8 @@ let package = Package(
             "EndToEndTests",
             [
                 "KontikiClient", "KeyValue", "Linearizability", "LMDB", "Checksum", "PowerCut", "disk-fault-node",
+                "Raft", "RaftStorage", "RaftTransport",
+                .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: nio),
                 .product(name: "NIOPosix", package: nio),
             ]

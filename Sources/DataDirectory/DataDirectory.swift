@@ -20,7 +20,10 @@ package enum DataDirectory {
         return try translating {
             let log = try LogStore.examine(directory: directory + "/log") { progress?("log", $0, $1) }
             let state = try Store.examine(directory: directory + "/state", progress: { progress?("state", $0, $1) })
-            let snapshots = try SnapshotStore.examine(directory: directory + "/snapshots") {
+            let contents = SnapshotContents(schema: Store.snapshotSchema) { header, read in
+                try Store.verifySnapshot(index: header.position.index, term: header.position.term, from: read)
+            }
+            let snapshots = try SnapshotStore.examine(directory: directory + "/snapshots", contents: contents) {
                 progress?("snapshots", $0, 0)
             }
             var report = DirectoryReport(directory: directory, log, state, snapshots)

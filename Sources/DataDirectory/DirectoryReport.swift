@@ -55,6 +55,10 @@ package struct DirectoryReport: Sendable {
             parts[1].verdict = .damaged
             parts[1].damages.append(mismatch)
         }
+        if let gap = Self.gap(log, state, snapshots) {
+            parts[1].verdict = .damaged
+            parts[1].damages.append(gap)
+        }
         advise(log, snapshots)
     }
 
@@ -128,6 +132,25 @@ package struct DirectoryReport: Sendable {
         return "it stands at entry \(state.mark.index) of term \(state.mark.term), which is not in the log"
     }
 
+    /// A state that the log does not reach back to must be loaded from a snapshot.
+    private static func gap(_ log: LogFindings, _ state: StateFindings, _ snapshots: [SnapshotFinding]) -> String? {
+        let index = state.isMissing ? 0 : state.mark.index
+        guard log.isSound, state.isSound || state.isMissing, let base = log.base?.position.index, index < base,
+            newest(log, snapshots) == nil
+        else { return nil }
+        return
+            "the log begins behind entry \(base), the state stands at entry \(index), and no snapshot that can be loaded leads "
+            + "from one to the other"
+    }
+
+    /// The newest snapshot that can be loaded and that the log carries on from.
+    private static func newest(_ log: LogFindings, _ snapshots: [SnapshotFinding]) -> LogPosition? {
+        snapshots.filter { $0.kind == .snapshot && $0.damage == nil }
+            .compactMap { $0.header?.position }
+            .filter { log.term(at: $0.index) == $0.term }
+            .max { $0.index < $1.index }
+    }
+
     // MARK: What can be done
 
     private mutating func advise(_ log: LogFindings, _ snapshots: [SnapshotFinding]) {
@@ -143,16 +166,16 @@ package struct DirectoryReport: Sendable {
             return
         }
         guard logPart.verdict == .ok else { return }
-        let newest = snapshots.filter { $0.kind == .snapshot && $0.damage == nil }
-            .compactMap { $0.header?.position }
-            .filter { log.term(at: $0.index) == $0.term }
-            .max { $0.index < $1.index }
+        let newest = Self.newest(log, snapshots)
         let base = log.base?.position.index ?? 0
         if statePart.verdict == .damaged {
             guard base == 0 || newest != nil else {
+                // One of another version's form may do for that version.
+                let isForeign = snapshots.contains { $0.header.map { $0.schema != Store.snapshotSchema } ?? false }
                 lead(
                     isMember,
-                    "The state is damaged, and no sound snapshot reaches the log's first entry, \(base + 1)."
+                    "The state must be built anew, and no snapshot that can be loaded reaches the log's first entry, \(base + 1)."
+                        + (isForeign ? " There is one of another version of kontiki: that version may start here." : "")
                 )
                 return
             }

@@ -123,6 +123,14 @@ public final class KeyValueMachine: StateMachine {
         }
     }
 
+    public static func verifySnapshot(
+        position: LogPosition,
+        configuration: Configuration,
+        from read: (_ maxBytes: Int) throws -> [UInt8]?
+    ) throws {
+        try Store.verifySnapshot(index: position.index, term: position.term, from: read)
+    }
+
     public func restore(
         position: LogPosition,
         configuration: Configuration,

@@ -28,7 +28,12 @@ public enum StateOpening {
         } catch let error as StoreError where [.corrupt, .inconsistentDirectory].contains(error.code) {
             let source: StateRecovery.Source
             do {
-                source = try StateRecovery.source(directory: directory, hadState: Store.exists(directory: state))
+                source = try StateRecovery.source(
+                    directory: directory,
+                    hadState: Store.exists(directory: state),
+                    machine: KeyValueMachine.self,
+                    snapshotSchema: Store.snapshotSchema
+                )
             } catch let cause as StartError where cause.code == .damaged {
                 throw StartError(.damaged, "\(error); and it cannot be built anew: \(cause)")
             }

@@ -71,6 +71,9 @@ public struct LMDBError: Error, Hashable, Sendable, CustomStringConvertible {
     /// The disk failed to give back a part of a file.
     package var isUnreadable: Bool { code.rawValue == EIO && operation == "pread" }
 
+    /// There is no file of that name.
+    package var isMissingFile: Bool { code.rawValue == ENOENT && ["open", "rename"].contains(operation) }
+
     public var isNotFound: Bool { code == .notFound }
 
     public var isInUse: Bool { code == .inUse }

@@ -69,6 +69,7 @@ package struct Driver: Sendable {
     /// When what lacked room is tried again.
     private var flushRetry = Retry()
     private var snapshotRetry = Retry()
+    private var snapshotSchedule = SnapshotSchedule()
     /// Set by the shell while there is no room for more: new commands are refused.
     package var lacksRoom = false
 
@@ -104,6 +105,8 @@ package struct Driver: Sendable {
                 hasTick = true
             case .persisted(let sequence): persisted = max(persisted, sequence)
             case .restored(let index): finishRestore(index)
+            case .snapshotSent(let peer, let sent):
+                snapshotSchedule.ended(peer, hasArrived: sent != nil, at: tick, options)
             default: break
             }
         }
@@ -112,6 +115,7 @@ package struct Driver: Sendable {
         carryOut(effects, into: &actions)
         // Of a halted core nothing is carried on either (R6).
         guard core.violation == nil || isPlanted(.haltedDriverActs) else { return }
+        if !core.isLeader { snapshotSchedule.removeAll() }
         if hasTick { handleTick(into: &actions) }
         planApply(into: &actions)
     }
@@ -178,8 +182,8 @@ package struct Driver: Sendable {
         goOn(into: &actions)
     }
 
-    /// There was no room to make the machine's state durable, or, where it is durable up to `position`, to write a snapshot of it:
-    /// nothing is lost, and it is tried again after a pause.
+    /// There was no room to make the machine's state durable, or, where it is durable up to `position`, no snapshot could be written
+    /// of it, for want of room or whatever else may pass: nothing is lost, and it is tried again after a pause.
     package mutating func lackedRoom(durable position: LogPosition?, into actions: inout Actions) {
         isBackgroundBusy = false
         if let position {
@@ -211,6 +215,12 @@ package struct Driver: Sendable {
             body: .proposeResponse(requestID: requestID, .rejected(leader: nil))
         )
         step([.message(answer)], into: &actions)
+    }
+
+    /// The newest snapshot is of no use any more; the newest that is left stands at `index`, 0 for none. Another one is taken.
+    package mutating func snapshotLost(newest index: LogIndex, bytes: Int, into actions: inout Actions) {
+        (snapshotIndex, snapshotBytes) = (index, bytes)
+        requestSnapshot(into: &actions)
     }
 
     /// Takes a snapshot as soon as the background thread is free.
@@ -280,12 +290,18 @@ package struct Driver: Sendable {
 
     private mutating func handle(_ send: SnapshotSend, into actions: inout Actions) {
         guard snapshotIndex < send.atLeast else {
-            actions.snapshotSends.append(send)
+            if snapshotSchedule.admits(send, at: tick) { actions.snapshotSends.append(send) }
             return
         }
-        // None reaches that far yet: have one taken, and let the follower be asked again.
+        // None reaches that far yet: have one taken, and let the follower be asked again. Nothing was sent that could have failed.
         if !isPlanted(.takesNoSnapshotOnDemand) { requestSnapshot(into: &actions) }
-        step([.snapshotSent(to: send.to, sent: nil)], into: &actions)
+        var effects = Effects()
+        core.step(.snapshotSent(to: send.to, sent: nil), into: &effects)
+        carryOut(effects, into: &actions)
+    }
+
+    private func isAwaitingSnapshot(_ peer: ServerID) -> Bool {
+        core.peerViews.contains { $0.id == peer && $0.isReceivingSnapshot }
     }
 
     /// The background may be busy with a flush or a snapshot of the state that is to go: the restore waits its turn.
@@ -375,6 +391,7 @@ package struct Driver: Sendable {
     // MARK: Background work
 
     private mutating func handleTick(into actions: inout Actions) {
+        for send in snapshotSchedule.due(at: tick) where isAwaitingSnapshot(send.to) { handle(send, into: &actions) }
         planBackground(into: &actions)
         promoteCaughtUp(into: &actions)
     }
@@ -452,19 +469,4 @@ package struct Driver: Sendable {
 
     /// The token of requests that the driver makes itself; nobody waits for them.
     package static let internalToken: Token = 0
-}
-
-/// When something is tried again that lacked room.
-private struct Retry: Sendable {
-    /// Not before this tick.
-    var tick: UInt64 = 0
-    private var pause: UInt64 = 0
-
-    /// The last try failed.
-    var isPending: Bool { pause > 0 }
-
-    mutating func postpone(at now: UInt64, _ options: DriverOptions) {
-        pause = min(max(2 * pause, options.retryTicks), options.maxRetryTicks)
-        tick = now + pause
-    }
 }

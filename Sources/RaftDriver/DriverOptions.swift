@@ -16,7 +16,7 @@ public struct DriverOptions: Hashable, Sendable {
     public var flushTicks: UInt64 = 1_500
     /// Proposals are refused while this multiple of ``flushBytes`` is not durable in the state machine: its disk does not keep up.
     public var maxUnflushedFactor = 8
-    /// What lacked room is tried again after this many ticks, and after twice as many each time that it still does …
+    /// What lacked room, and a snapshot that did not arrive, is tried again after this many ticks, and after twice as many each further time …
     public var retryTicks: UInt64 = 10
     /// … up to this many.
     public var maxRetryTicks: UInt64 = 250

@@ -11,7 +11,7 @@ extension Engine {
     // MARK: The log
 
     func startFetch(_ purpose: Driver.Fetch, _ range: ClosedRange<LogIndex>, maxBytes: Int) {
-        let isQueued = reader.submit {
+        queue(on: reader) {
             let result = Result { () throws(StorageError) in
                 try self.store.read(from: range.lowerBound, through: range.upperBound, maxBytes: maxBytes)
             }
@@ -25,7 +25,13 @@ extension Engine {
                 }
             }
         }
-        if !isQueued { loop.execute { self.act { $0.fetched(purpose, entries: nil, into: &$1) } } }
+    }
+
+    /// Hands a job to a thread; where its queue is full, again after a moment, so that what waits for the job's end is not left waiting. Only a
+    /// node that stops drops it.
+    func queue(on worker: WorkerThread, _ job: @escaping @Sendable () -> Void) {
+        guard !worker.submit(job), isRunning else { return }
+        loop.scheduleTask(in: .milliseconds(50)) { self.queue(on: worker, job) }
     }
 
     // MARK: The machine's state
@@ -58,6 +64,11 @@ extension Engine {
     /// The state is durable at `position`, and nothing flushes it further until the snapshot is written.
     private func writeSnapshot(at position: LogPosition) {
         noteRoom(\.state, nil)
+        guard position.index >= driver.core.base.position.index else {
+            // A leader's snapshot took the place of the log meanwhile.
+            act { $0.flushed(position, into: &$1) }
+            return
+        }
         if let latest = latestSnapshot, latest.position.index >= position.index {
             noteRoom(\.snapshot, nil)
             act { $0.snapshotTaken(latest.position, durable: position, bytes: Int(latest.fileSize), into: &$1) }
@@ -73,9 +84,19 @@ extension Engine {
             let start = ContinuousClock.now
             // Dropped on an error, it removes its file.
             let writer = try self.snapshots.begin(header)
-            let written: LogPosition
+            let descriptor: SnapshotDescriptor
             do {
-                written = try self.machine.writeSnapshot { try writer.write($0) }
+                let written = try self.machine.writeSnapshot { try writer.write($0) }
+                guard written == position else {
+                    throw StartError(
+                        .failed,
+                        "the state moved from \(position) to \(written) while a snapshot was written"
+                    )
+                }
+                descriptor = try writer.finish()
+            } catch let error as StorageError where error.code == .unsound {
+                // As it was written, and yet of no use to anybody: what it was written from is wrong.
+                return { self.stateIsUnsound(error, durable: position) }
             } catch let error as StateDifferenceError {
                 // Seen first by who writes everything. The hash is set right, for the comparison to judge, and the snapshot taken again.
                 let found = Result { try self.machine.verifyState { _ in true } }
@@ -85,10 +106,6 @@ extension Engine {
                     self.startSnapshot()
                 }
             }
-            guard written == position else {
-                throw StartError(.failed, "the state moved from \(position) to \(written) while a snapshot was written")
-            }
-            let descriptor = try writer.finish()
             self.options.metrics?.snapshotDuration.observe(start.duration(to: .now))
             self.options.metrics?.snapshotBytes.add(descriptor.fileSize)
             return {
@@ -110,8 +127,16 @@ extension Engine {
 
     private func restore(_ base: LogBase) {
         guard isRunning else { return }
+        // Of several at one position, this server's own and a leader's, the one that was examined when it came.
+        let arrived = lastArrived.flatMap { $0.base == base ? $0 : nil }
         runInBackground("a snapshot cannot be installed") {
-            try Self.restore(self.machine, from: self.snapshots, at: base, schema: self.options.snapshotSchema)
+            guard let descriptor = try arrived ?? self.snapshots.list().first(where: { $0.base == base }) else {
+                throw StorageError(
+                    .missing,
+                    "the snapshot at \(base.position), behind which the log begins, is missing or damaged"
+                )
+            }
+            try Self.restore(self.machine, from: self.snapshots, descriptor)
             return {
                 self.noteRoom(\.snapshot, nil)
                 self.snapshots.protected = nil
@@ -126,21 +151,11 @@ extension Engine {
         }
     }
 
-    static func restore(_ machine: Machine, from snapshots: SnapshotStore, at base: LogBase, schema: String) throws {
-        guard let descriptor = try snapshots.list().first(where: { $0.position == base.position }) else {
-            throw StorageError(
-                .missing,
-                "the snapshot at \(base.position), behind which the log begins, is missing or damaged"
-            )
-        }
+    static func restore(_ machine: Machine, from snapshots: SnapshotStore, _ descriptor: SnapshotDescriptor) throws {
         let file = try snapshots.open(descriptor)
-        guard file.header.schema == schema else {
-            throw StorageError(
-                .newerFormat,
-                "the snapshot at \(base.position) has the format '\(file.header.schema)', this program reads '\(schema)'"
-            )
+        try machine.restore(position: descriptor.position, configuration: descriptor.configuration) {
+            try file.read(maxBytes: $0)
         }
-        try machine.restore(position: base.position, configuration: base.configuration) { try file.read(maxBytes: $0) }
     }
 
     /// Runs `work` on the background thread and what it returns on the loop, or `lackingRoom` with what is lacking.
@@ -150,7 +165,7 @@ extension Engine {
         _ work: @escaping @Sendable () throws -> @Sendable () -> Void,
         lackingRoom: @escaping @Sendable (String) -> Void
     ) {
-        _ = background.submit {
+        queue(on: background) {
             do {
                 let finish = try work()
                 self.loop.execute(finish)
@@ -175,21 +190,21 @@ extension Engine {
             return
         }
         logger.info("sending a snapshot", metadata: ["to": "\(name(of: peer))", "at": "\(descriptor.position)"])
-        let number = beginTransfer(to: peer)
+        let number = beginTransfer(of: descriptor, to: peer)
         let isQueued = streams.submit {
             let file = Result { try self.snapshots.open(descriptor) }
             self.loop.execute { self.send(file, descriptor, to: peer, at: address, number) }
         }
         if !isQueued {
-            loop.execute { self.endTransfer(to: peer, number, .failure(.init(.cancelled, "too much to do"))) }
+            loop.execute { self.endTransfer(to: peer, number, .failure(.init(.busy, "too much to do"))) }
         }
     }
 
     /// At most one transfer to a peer counts; what an earlier one says when it ends is no longer heard.
-    private func beginTransfer(to peer: ServerID) -> UInt64 {
+    private func beginTransfer(of descriptor: SnapshotDescriptor, to peer: ServerID) -> UInt64 {
         transfers[peer]?.handle?.cancel()
         lastTransfer += 1
-        transfers[peer] = Transfer(number: lastTransfer)
+        transfers[peer] = Transfer(number: lastTransfer, descriptor: descriptor)
         return lastTransfer
     }
 
@@ -225,14 +240,26 @@ extension Engine {
     }
 
     private func endTransfer(to peer: ServerID, _ number: UInt64, _ result: Result<LogIndex, TransportError>) {
-        guard transfers[peer]?.number == number else { return }
+        guard let transfer = transfers[peer], transfer.number == number else { return }
+        if case .failure(let error) = result, let descriptor = transfer.descriptor, error.doubtsSnapshot {
+            // Looked at first, so that it is not sent again meanwhile.
+            transfers[peer]?.descriptor = nil
+            return examine(descriptor) { self.endTransfer(to: peer, number, result) }
+        }
         transfers[peer] = nil
         switch result {
         case .success(let index):
             options.metrics?.snapshotsSent.add()
             step([.snapshotSent(to: peer, sent: index)])
         case .failure(let error):
-            logger.warning("a snapshot did not arrive", metadata: ["to": "\(name(of: peer))", "error": "\(error)"])
+            if error.snapshotRefusal?.kind == .unknownFormat {
+                logger.error(
+                    "\(name(of: peer)) cannot read snapshots of the format \(options.snapshotSchema); upgrade it",
+                    metadata: ["error": "\(error)"]
+                )
+            } else {
+                logger.warning("a snapshot did not arrive", metadata: ["to": "\(name(of: peer))", "error": "\(error)"])
+            }
             step([.snapshotSent(to: peer, sent: nil)])
         }
     }
@@ -244,6 +271,7 @@ extension Engine {
         options.metrics?.snapshotsReceived.add()
         logger.info("received a snapshot", metadata: ["from": "\(name(of: peer))", "at": "\(descriptor.position)"])
         if descriptor.position.index > latestSnapshot?.position.index ?? 0 { latestSnapshot = descriptor }
+        lastArrived = descriptor
         act { $0.snapshotReceived(descriptor.base, bytes: Int(descriptor.fileSize), from: peer, into: &$1) }
         // Newer ones may come before this one is loaded, and must not sweep it away.
         if driver.isLoadingSnapshot, snapshots.protected == nil { snapshots.protected = descriptor.position }

@@ -232,7 +232,7 @@ extension Engine {
         )
         step([.mayLead(false)])
         let directory = options.directory
-        _ = reader.submit {
+        queue(on: reader) {
             let result = Result { try quarantine.store(directory) }
             self.loop.execute {
                 guard case .failure(let error) = result else { return }
@@ -252,7 +252,7 @@ extension Engine {
         comparison.isVerifying = true
         comparison.nextVerificationTick = driver.ticks + UInt64(86_400_000 / max(1, options.tickMilliseconds))
         let isStopping = comparison.isStopping
-        _ = verifier.submit {
+        queue(on: verifier) {
             let result = Result {
                 try self.machine.verifyState { bytes in
                     Self.pause(microseconds: bytes * 1_000_000 / max(1, bytesPerSecond), unless: isStopping)

@@ -364,13 +364,16 @@ final class Arrivals<Machine: StateMachine>: Sendable {
 
     func connect(_ engine: Engine<Machine>) { self.engine.withLock { $0 = engine } }
 
+    /// Whom this server takes for the leader, as far as its membership names it.
+    var leader: ServerID? { engine.withLock { $0 }?.board.vitals.leader?.id }
+
     /// The disk failed while a snapshot was written to it.
     func fail(_ error: StorageError) {
         guard let engine = engine.withLock({ $0 }) else { return }
         engine.loop.execute { engine.fail("a snapshot that arrives cannot be written: \(error)") }
     }
 
-    /// On the reader thread. Returns when the core knows, so that the sender's next append finds it in place.
+    /// On the streams thread, never on a loop. Returns when the core knows, so that the sender's next append finds it in place.
     func tell(_ descriptor: SnapshotDescriptor, from peer: ServerID) {
         guard let engine = engine.withLock({ $0 }) else { return }
         try? engine.loop.submit { engine.snapshotArrived(descriptor, from: peer) }.wait()

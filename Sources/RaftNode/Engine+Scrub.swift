@@ -28,11 +28,10 @@ extension Engine {
         guard isRunning else { return }
         scrubTask = loop.scheduleTask(in: time) {
             guard self.isRunning else { return }
-            let isQueued = self.background.submit {
+            self.queue(on: self.background) {
                 let result = Result { try self.scrubStep(part) }
                 self.loop.execute { self.scrubbed(result, part) }
             }
-            if !isQueued { self.scheduleScrub(in: Self.pause, part) }
         }
     }
 
@@ -51,7 +50,13 @@ extension Engine {
                 fail(
                     "the state's file is damaged (\(error)); start the node again: it builds the state anew, nothing is lost"
                 )
-            case .snapshots(let left, _): snapshotIsDamaged(left, error)
+            case .snapshots(let left, _):
+                guard let damaged = left.first, let error = error as? StorageError, error.isDamage else {
+                    return fail("a snapshot cannot be read: \(error)")
+                }
+                setAside(damaged, because: error) {
+                    self.scheduleScrub(in: Self.pause, .snapshots(Array(left.dropFirst()), nil))
+                }
             }
         }
     }
@@ -82,29 +87,5 @@ extension Engine {
             for _ in 0..<4 where try open.read() == nil { return .snapshots(Array(left.dropFirst()), nil) }
             return .snapshots(left, open)
         }
-    }
-
-    /// The others, and the state itself, have all that is in it.
-    private func snapshotIsDamaged(_ left: [SnapshotDescriptor], _ error: any Error) {
-        guard let damaged = left.first, error is StorageError else {
-            return fail("a snapshot cannot be read: \(error)")
-        }
-        let isQueued = background.submit {
-            let result = Result { (try self.snapshots.setAside(damaged), try self.snapshots.list().first) }
-            self.loop.execute {
-                switch result {
-                case .success(let (name, newest)):
-                    self.logger.error(
-                        "a snapshot is damaged and was set aside; another one is taken",
-                        metadata: ["error": "\(error)", "file": "\(self.snapshots.directory)/\(name)"]
-                    )
-                    if self.latestSnapshot == damaged { self.latestSnapshot = newest }
-                    self.act { $0.requestSnapshot(into: &$1) }
-                    self.scheduleScrub(in: Self.pause, .snapshots(Array(left.dropFirst()), nil))
-                case .failure(let error): self.fail("a damaged snapshot cannot be set aside: \(error)")
-                }
-            }
-        }
-        if !isQueued { scheduleScrub(in: Self.pause, .snapshots(left, nil)) }
     }
 }

@@ -22,6 +22,8 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
     /// A snapshot on its way out; without a handle while its file is being opened.
     struct Transfer {
         let number: UInt64
+        /// What is sent; nil once it was examined because of a doubt.
+        var descriptor: SnapshotDescriptor?
         var handle: SnapshotTransfer?
     }
 
@@ -64,6 +66,8 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
     var transfers: [ServerID: Transfer] = [:]
     var lastTransfer: UInt64 = 0
     var latestSnapshot: SnapshotDescriptor?
+    /// The last one that came from a leader.
+    var lastArrived: SnapshotDescriptor?
     /// No sound snapshot is left of those that the log was trimmed by: another one is to be taken at once.
     var isSnapshotMissing = false
     /// The next step of reading all files again.
@@ -116,10 +120,16 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
 
     /// Threads for what blocks.
     struct Workers {
-        let background = WorkerThread(name: "kontiki-state", capacity: 64)
-        let reader = WorkerThread(name: "kontiki-read", capacity: 4096)
-        let streams = WorkerThread(name: "kontiki-snap", capacity: 4096)
+        let background: WorkerThread
+        let reader: WorkerThread
+        let streams: WorkerThread
         let verifier = WorkerThread(name: "kontiki-verify", capacity: 1)
+
+        init(_ bounds: NodeOptions.Queues) {
+            background = WorkerThread(name: "kontiki-state", capacity: bounds.background)
+            reader = WorkerThread(name: "kontiki-read", capacity: bounds.reader)
+            streams = WorkerThread(name: "kontiki-snap", capacity: bounds.streams)
+        }
     }
 
     // MARK: Running

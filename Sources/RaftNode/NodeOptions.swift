@@ -49,6 +49,14 @@ public struct NodeOptions: Sendable {
     public var snapshotSchema: String
     /// How the log is kept.
     package var log = LogStore.Options()
+    /// How many jobs may wait for each of the threads that block on disks.
+    package struct Queues: Sendable {
+        package var background = 64
+        package var reader = 4096
+        package var streams = 4096
+    }
+
+    package var queues = Queues()
     /// For tests.
     package var observer: NodeObserver?
     /// Where to count; nil counts nothing.

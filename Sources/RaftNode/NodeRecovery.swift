@@ -24,9 +24,10 @@ package struct NodeRecovery {
         if machine.durablePosition.index > 0, try !LogStore.exists(directory: options.directory + "/log") {
             throw StorageError.lostLog(options.directory)
         }
-        let opened = try NodeDirectory.open(options, logger: logger)
+        let contents = SnapshotContents(of: Machine.self, schema: options.snapshotSchema)
+        let opened = try NodeDirectory.open(options, contents, logger: logger)
         do {
-            try opened.reconcile(machine, schema: options.snapshotSchema, logger: logger)
+            try opened.reconcile(machine, logger: logger)
             let core = Core(
                 id: opened.recovered.identity.serverID,
                 options: options.core,

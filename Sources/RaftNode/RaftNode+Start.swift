@@ -43,7 +43,7 @@ extension RaftNode {
             snapshotIndex: latest?.position.index ?? 0,
             snapshotBytes: Int(latest?.fileSize ?? 0)
         )
-        let workers = Engine<Machine>.Workers()
+        let workers = Engine<Machine>.Workers(options.queues)
         let arrivals = Arrivals<Machine>()
         let transport = PeerTransport(
             eventLoop: loop,
@@ -53,10 +53,11 @@ extension RaftNode {
             snapshotReceiver: SnapshotInbox(
                 snapshots: snapshots,
                 store: opened.store,
+                leader: { arrivals.leader },
                 arrived: { arrivals.tell($0, from: $1) },
                 failed: { arrivals.fail($0) }
             ),
-            blockingExecutor: { work in if !workers.streams.submit(work) { work() } }
+            blockingExecutor: { work in workers.streams.submit(work) }
         )
         let board = StatusBoard(NodeStatus(opened.recovered, core: core, snapshotIndex: driver.snapshotIndex))
         let engine = Engine(
@@ -121,14 +122,19 @@ struct NodeDirectory {
     private(set) var recovered: Recovered
     let quarantine: Quarantine?
 
-    static func open(_ options: NodeOptions, logger: Logger) throws -> NodeDirectory {
+    static func open(
+        _ options: NodeOptions,
+        _ contents: SnapshotContents,
+        logger: Logger
+    ) throws -> NodeDirectory {
         let logDirectory = options.directory + "/log"
         try makeDirectory(options.directory)
         if try !LogStore.exists(directory: logDirectory) { try create(options, logDirectory) }
         let (store, recovered) = try LogStore.open(directory: logDirectory, options: options.log)
         let snapshots = try SnapshotStore(
             directory: options.directory + "/snapshots",
-            writeBytesPerSecond: options.snapshotWriteBytesPerSecond
+            writeBytesPerSecond: options.snapshotWriteBytesPerSecond,
+            contents: contents
         )
         logger.info(
             "opened the log",
@@ -219,10 +225,10 @@ struct NodeDirectory {
     }
 
     /// Brings the machine to where the log can carry it on from: a crash may have come between taking a snapshot in and loading it.
-    func reconcile<Machine: StateMachine>(_ machine: Machine, schema: String, logger: Logger) throws {
+    func reconcile<Machine: StateMachine>(_ machine: Machine, logger: Logger) throws {
         let base = recovered.base
         if machine.durablePosition.index < base.position.index {
-            try restoreNewest(machine, schema: schema, logger: logger)
+            try restoreNewest(machine, logger: logger)
         }
         let position = machine.durablePosition
         let term =

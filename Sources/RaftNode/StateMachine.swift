@@ -57,6 +57,18 @@ public protocol StateMachine: AnyObject, Sendable {
         from read: (_ maxBytes: Int) throws -> [UInt8]?
     ) throws
 
+    /// Throws unless ``restore(position:configuration:from:)`` could load a state from a snapshot with this payload. It changes nothing.
+    ///
+    /// The node asks before it gives up anything for a snapshot: for one that a leader has sent, before it answers for having it and before
+    /// the log is touched; for one that it has written, before it counts; at start and when a receiver found one damaged, before it is used.
+    /// `read` answers up to as many bytes as asked for, nil at the end; it waits to keep the work slow, and throws to have it given up: such
+    /// an error is to be passed on. Background threads, several at a time. The default takes every payload for good.
+    static func verifySnapshot(
+        position: LogPosition,
+        configuration: Configuration,
+        from read: (_ maxBytes: Int) throws -> [UInt8]?
+    ) throws
+
     /// A hash of the whole state as it stands, of at most 64 bytes: the same on every replica that has applied the same entries. The
     /// nodes of a cluster compare them, and one that differs from a majority is put in quarantine; see ``Quarantine``. Nil, which is the default,
     /// for a machine that has none: nothing is compared then.
@@ -78,6 +90,12 @@ extension StateMachine {
     public func leadershipEnded() {}
 
     public func prepare(_ command: inout [UInt8]) {}
+
+    public static func verifySnapshot(
+        position: LogPosition,
+        configuration: Configuration,
+        from read: (_ maxBytes: Int) throws -> [UInt8]?
+    ) throws {}
 
     public func stateHash() -> [UInt8]? { nil }
 

@@ -13,9 +13,14 @@ public enum StateRecovery {
 
     /// What the node that uses `directory` would build its state from, if it had none.
     ///
-    /// Everything is examined. Throws ``StartError`` when the log is damaged, or when no sound snapshot reaches it; also when there is no
-    /// log although there was a state, which `hadState` tells.
-    public static func source(directory: String, hadState: Bool) throws -> Source {
+    /// Everything is examined, snapshots by `machine` as well. Throws ``StartError`` when the log is damaged, or when no sound snapshot
+    /// reaches it; also when there is no log although there was a state, which `hadState` tells.
+    public static func source<Machine: StateMachine>(
+        directory: String,
+        hadState: Bool,
+        machine: Machine.Type,
+        snapshotSchema: String
+    ) throws -> Source {
         do throws(StorageError) {
             guard try LogStore.exists(directory: directory + "/log") else {
                 guard !hadState else { throw .lostLog(directory) }
@@ -24,12 +29,15 @@ public enum StateRecovery {
             let (store, recovered) = try LogStore.open(directory: directory + "/log")
             try store.close()
             if recovered.base.position.index == 0 { return .log }
-            let snapshots = try SnapshotStore(directory: directory + "/snapshots")
+            let snapshots = try SnapshotStore(
+                directory: directory + "/snapshots",
+                contents: SnapshotContents(of: machine, schema: snapshotSchema)
+            )
             for descriptor in try snapshots.candidates(for: recovered) {
                 do throws(StorageError) {
                     try snapshots.verify(descriptor)
                     return .snapshot(descriptor.position)
-                } catch  where error.code == .corrupt {
+                } catch  where error.isDamage {
                     continue
                 }
             }
@@ -56,30 +64,40 @@ extension SnapshotStore {
     }
 }
 
+extension SnapshotContents {
+    /// What a machine knows of its snapshots.
+    init<Machine: StateMachine>(of machine: Machine.Type, schema: String) {
+        self.init(schema: schema) { header, read in
+            try Machine.verifySnapshot(position: header.position, configuration: header.configuration, from: read)
+        }
+    }
+}
+
 extension NodeDirectory {
     /// Loads the newest sound snapshot that the log carries on from; damaged ones are set aside.
-    func restoreNewest<Machine: StateMachine>(_ machine: Machine, schema: String, logger: Logger) throws {
+    func restoreNewest<Machine: StateMachine>(_ machine: Machine, logger: Logger) throws {
         let base = recovered.base.position
         for descriptor in try snapshots.candidates(for: recovered) {
             let position = descriptor.position
             logger.notice("loading a snapshot that the log goes on from", metadata: ["at": "\(position)"])
             do {
                 try snapshots.verify(descriptor)
-                try Engine<Machine>.restore(machine, from: snapshots, at: descriptor.base, schema: schema)
+                try Engine<Machine>.restore(machine, from: snapshots, descriptor)
                 return
-            } catch let error as StorageError where error.code == .corrupt {
-                let name = try snapshots.setAside(descriptor)
+            } catch let error as StorageError where error.isDamage {
+                let name = try snapshots.setAside(descriptor) ?? descriptor.position.description
                 logger.error(
                     "a snapshot is damaged and was set aside",
                     metadata: ["error": "\(error)", "file": "\(snapshots.directory)/\(name)"]
                 )
             }
         }
+        let others = try snapshots.scan().damaged.map { " \($0.message)." }.joined()
         throw StartError(
             .damaged,
             """
-            the state must be loaded from a snapshot, because the log begins behind \(base), and no sound one is left. Look at \
-            'kontiki check'; in a cluster, let this server rejoin as a new one.
+            the state must be loaded from a snapshot, because the log begins behind \(base), and none is left that can be.\(others) \
+            In a cluster, let this server rejoin as a new one: the same command with --rejoin HOST:PORT of another member.
             """
         )
     }

@@ -8,6 +8,8 @@ package final class IncomingSnapshot: Sendable {
     private struct State {
         var offset: UInt64
         var isFinished = false
+        /// The header has come and was found right.
+        var hasHeader = false
         var writeback: GradualWriteback
     }
 
@@ -29,6 +31,7 @@ package final class IncomingSnapshot: Sendable {
         let offset = try Self.verifiedPrefix(of: file, descriptor)
         try file.truncate(to: offset)
         state = Mutex(State(offset: offset, writeback: GradualWriteback(file, from: offset)))
+        try state.withLock { try judgeHeader(&$0) }
         let available = try file.availableDiskBytes()
         guard available >= descriptor.fileSize - offset else {
             throw StorageError(
@@ -47,13 +50,15 @@ package final class IncomingSnapshot: Sendable {
     /// Adds the bytes at `position` of the file, and returns where to go on.
     ///
     /// Bytes that are here already change nothing. Bytes beyond a gap or beyond the end of the file throw
-    /// ``StorageError/Code/outOfOrder`` and change nothing either.
+    /// ``StorageError/Code/outOfOrder`` and change nothing either. As soon as the header is here, a snapshot of another cluster or of a form
+    /// that is not known ends the transfer: it would be of no use at its end.
     @discardableResult
     package func append(_ bytes: [UInt8], at position: UInt64) throws(StorageError) -> UInt64 {
         try storing {
             try state.withLock { state in
-                guard !state.isFinished, position <= state.offset,
-                    UInt64(bytes.count) <= descriptor.fileSize, position <= descriptor.fileSize - UInt64(bytes.count)
+                try requireCurrent(state)
+                guard position <= state.offset, UInt64(bytes.count) <= descriptor.fileSize,
+                    position <= descriptor.fileSize - UInt64(bytes.count)
                 else {
                     throw StorageError(
                         .outOfOrder,
@@ -69,43 +74,74 @@ package final class IncomingSnapshot: Sendable {
                     state.offset += UInt64(fresh.count)
                     try state.writeback.grew(to: state.offset)
                 }
+                try judgeHeader(&state)
                 return state.offset
             }
         }
     }
 
-    /// Verifies the whole file and makes it one of the store's snapshots, durably.
+    /// Verifies the whole file, what it holds as well, and makes it one of the store's snapshots, durably.
     ///
-    /// A file that is not what its descriptor says is removed, and the error is ``StorageError/Code/corrupt``: the
-    /// transfer begins anew.
+    /// A file that is not what its descriptor says, or that no state could be loaded from, is removed, and the error is
+    /// ``StorageError/Code/corrupt`` or ``StorageError/Code/unsound``: the transfer begins anew.
     package func finish() throws(StorageError) -> SnapshotDescriptor {
         try storing {
             try state.withLock { state in
-                guard !state.isFinished, state.offset == descriptor.fileSize else {
-                    throw StorageError(
-                        .outOfOrder,
-                        "\(state.offset) of \(descriptor.fileSize) bytes are here, or it was finished before"
-                    )
+                try requireCurrent(state)
+                guard state.offset == descriptor.fileSize else {
+                    throw StorageError(.outOfOrder, "\(state.offset) of \(descriptor.fileSize) bytes are here")
                 }
                 try orGivenUp(&state) { _ in try file.synchronize() }
-                do {
+                try orRefused(&state) { _ in
                     let reader = try SnapshotReader(file: file, expecting: descriptor)
-                    try reader.verify()
-                    guard clusterID == .none || reader.header.clusterID == clusterID else {
-                        throw StorageError(
-                            .clusterMismatch,
-                            "the snapshot is of cluster \(reader.header.clusterID), not \(clusterID)"
-                        )
-                    }
-                } catch let error as StorageError {
-                    state.isFinished = true
-                    try File.remove(file.path)
-                    throw error
+                    try judge(reader.header)
+                    try reader.verify(store.contents) { _ in try store.requireTime() }
                 }
-                try store.publish(file.path, descriptor)
                 state.isFinished = true
+                try store.publish(file.path, descriptor)
                 return descriptor
             }
+        }
+    }
+
+    /// Another transfer takes the place of this one: nothing is written to the file any more.
+    func supersede() { state.withLock { $0.isFinished = true } }
+
+    private func requireCurrent(_ state: borrowing State) throws {
+        guard !state.isFinished else {
+            throw StorageError(.stopped, "this transfer has ended, or another one took its place")
+        }
+    }
+
+    /// Looks at the header as soon as it is here.
+    private func judgeHeader(_ state: inout State) throws {
+        guard !state.hasHeader, state.offset >= UInt64(SnapshotFormat.headerPrefixSize) else { return }
+        try orRefused(&state) { state in
+            guard try state.offset >= SnapshotFormat.headerSize(file) else { return }
+            try judge(try SnapshotFormat.readHeader(file).header)
+            state.hasHeader = true
+        }
+    }
+
+    private func judge(_ header: SnapshotHeader) throws {
+        guard header.position == descriptor.position, header.configuration == descriptor.configuration else {
+            throw SnapshotFormat.damaged(file, "it is not the snapshot that it should be")
+        }
+        guard clusterID == .none || header.clusterID == clusterID else {
+            throw StorageError(.clusterMismatch, "the snapshot is of cluster \(header.clusterID), not \(clusterID)")
+        }
+        try store.contents?.requireSchema(of: header)
+    }
+
+    /// What is of no use is removed.
+    private func orRefused(_ state: inout State, _ body: (inout State) throws -> Void) throws {
+        do {
+            try body(&state)
+        } catch {
+            state.isFinished = true
+            // A server that stops goes on with it when it is back.
+            if (error as? StorageError)?.code != .stopped { try File.remove(file.path) }
+            throw error
         }
     }
 

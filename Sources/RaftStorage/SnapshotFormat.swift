@@ -121,6 +121,15 @@ enum SnapshotFormat {
         return crc.value
     }
 
+    /// How many bytes of a file its header takes, as its first bytes tell.
+    static func headerSize(_ file: File) throws -> UInt64 {
+        var prefix = RecordReader(try file.read(headerPrefixSize, at: 0))
+        guard prefix.read(raw: 8).map(Array.init) == magic, prefix.read(UInt32.self) != nil,
+            let length = prefix.read(UInt32.self), length <= maxHeaderBody
+        else { throw damaged(file, "it does not begin like a snapshot") }
+        return UInt64(headerPrefixSize) + UInt64(length)
+    }
+
     /// The header at the start of a file, and its size in bytes.
     static func readHeader(_ file: File) throws -> (header: SnapshotHeader, size: Int) {
         var prefix = RecordReader(try file.read(headerPrefixSize, at: 0))

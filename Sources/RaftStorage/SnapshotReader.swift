@@ -63,9 +63,35 @@ package final class SnapshotReader: Sendable {
         }
     }
 
-    /// Reads to the end and throws unless everything is as it was written.
-    package func verify() throws(StorageError) {
-        while try read() != nil {}
+    /// Reads to the end and throws unless everything is as it was written and, with `contents`, a state could be loaded from it: where only
+    /// that is not so, the error is ``StorageError/Code/unsound``, for a form that is not known ``StorageError/Code/newerFormat``.
+    ///
+    /// - Parameter pace: called with the size of each piece that was read; it may wait, or throw to give up.
+    package func verify(
+        _ contents: SnapshotContents? = nil,
+        pace: (_ bytes: Int) throws -> Void = { _ in }
+    ) throws(StorageError) {
+        func next(_ maxBytes: Int) throws -> [UInt8]? {
+            let piece = try read(maxBytes: max(1, maxBytes))
+            if let piece { try pace(piece.count) }
+            return piece
+        }
+        try storing {
+            if let contents {
+                try contents.requireSchema(of: header)
+                do {
+                    try contents.examine(header, next)
+                } catch let error as StorageError {
+                    throw error
+                } catch {
+                    throw StorageError(
+                        .unsound,
+                        "the snapshot at \(header.position) is as it was written, but no state can be loaded from it: \(error)"
+                    )
+                }
+            }
+            while try next(1 << 20) != nil {}
+        }
     }
 
     /// Bytes of the file as they are, to send them: fewer than `maxBytes` at its end, none behind it.

@@ -25,9 +25,11 @@ package struct SnapshotFinding: Sendable {
 extension SnapshotStore {
     private static let setAsideSuffix = ".damaged"
 
-    /// Reads every file in `directory`; empty when there is no such directory. Changes nothing.
+    /// Reads every file in `directory`; empty when there is no such directory. Changes nothing. With `contents`, a snapshot must hold a
+    /// state that could be loaded, too.
     package static func examine(
         directory: String,
+        contents: SnapshotContents? = nil,
         progress: ((_ bytes: UInt64) -> Void)? = nil
     ) throws(StorageError) -> [SnapshotFinding] {
         try storing {
@@ -52,8 +54,8 @@ extension SnapshotStore {
                     guard name == reader.descriptor.fileName + suffix else {
                         throw StorageError(.corrupt, "it holds another snapshot than its name says")
                     }
-                    while let piece = try reader.read() {
-                        done += UInt64(piece.count)
+                    try reader.verify(contents) { bytes in
+                        done += UInt64(bytes)
                         progress?(done)
                     }
                 } catch let error as StorageError where error.code != .failed {
@@ -64,24 +66,37 @@ extension SnapshotStore {
         }
     }
 
-    /// Reads a snapshot to its end and throws unless everything is as it was written.
-    package func verify(_ descriptor: SnapshotDescriptor) throws(StorageError) { try open(descriptor).verify() }
+    /// Reads a snapshot to its end and throws unless everything is as it was written, and a state could be loaded from it.
+    package func verify(_ descriptor: SnapshotDescriptor) throws(StorageError) {
+        try open(descriptor).verify(contents) { _ in try requireTime() }
+    }
 
-    /// Gives a damaged snapshot a name under which nothing looks for it, and answers that name. One such file is kept, for people to look
-    /// at.
+    /// Nobody waits for what is verified once the node stops.
+    func requireTime() throws(StorageError) {
+        guard !isHurried else { throw StorageError(.stopped, "this server stops") }
+    }
+
+    /// Gives a damaged snapshot a name under which nothing looks for it, and answers that name; nil when it is gone already. One such file is
+    /// kept, for people to look at.
     @discardableResult
-    package func setAside(_ descriptor: SnapshotDescriptor) throws(StorageError) -> String {
+    package func setAside(_ descriptor: SnapshotDescriptor) throws(StorageError) -> String? {
         try setAside(fileName: descriptor.fileName + Self.suffix)
     }
 
-    private func setAside(fileName name: String) throws(StorageError) -> String {
-        try storing {
-            for old in try fileNames(in: directory) where old.hasSuffix(Self.setAsideSuffix) {
-                try File.remove(directory + "/" + old)
+    private func setAside(fileName name: String) throws(StorageError) -> String? {
+        do {
+            return try storing {
+                try changingNames {
+                    try File.rename("\(directory)/\(name)", to: "\(directory)/\(name)\(Self.setAsideSuffix)")
+                    for old in try fileNames(in: directory)
+                    where old.hasSuffix(Self.setAsideSuffix) && old != name + Self.setAsideSuffix {
+                        try File.remove(directory + "/" + old)
+                    }
+                    return name + Self.setAsideSuffix
+                }
             }
-            try File.rename("\(directory)/\(name)", to: "\(directory)/\(name)\(Self.setAsideSuffix)")
-            try synchronizeSnapshots()
-            return name + Self.setAsideSuffix
+        } catch  where error.code == .missing {
+            return nil
         }
     }
 
@@ -89,7 +104,8 @@ extension SnapshotStore {
     package func setDamagedAside() throws(StorageError) -> [StorageError] {
         var errors: [StorageError] = []
         for (name, error) in try scanFiles().damaged where error.code == .corrupt {
-            errors.append(StorageError(.corrupt, "\(error.message) (it is now called \(try setAside(fileName: name)))"))
+            let kept = try setAside(fileName: name).map { " (it is now called \($0))" } ?? ""
+            errors.append(StorageError(.corrupt, error.message + kept))
         }
         return errors
     }

@@ -59,8 +59,9 @@ package final class SnapshotWriter: Sendable {
         try storing { try bytes.withUnsafeBytes { try write($0) } }
     }
 
-    /// Completes the file: flushed, read again and verified, given its name, and the name flushed. Only then may the
-    /// log be trimmed. Of the snapshots in the directory the newest two stay.
+    /// Completes the file: flushed, read again and verified as a receiver would, given its name, and the name flushed. Only then may the
+    /// log be trimmed. Of the snapshots in the directory the newest two stay. Throws ``StorageError/Code/unsound`` when no state could be
+    /// loaded from what was written.
     package func finish() throws(StorageError) -> SnapshotDescriptor {
         try storing {
             let descriptor = try state.withLock { state in
@@ -84,7 +85,7 @@ package final class SnapshotWriter: Sendable {
             // Read from memory mostly, but with a checksum over it all: slower than writing by no more than a quarter.
             var pace = Pace(bytesPerSecond: store.writeBytesPerSecond.map { 4 * $0 })
             let reader = try SnapshotReader(file: File.read(file.path), expecting: descriptor)
-            while let piece = try reader.read() { pace.wait(for: piece.count) { store.isHurried } }
+            try reader.verify(store.contents) { bytes in pace.wait(for: bytes) { store.isHurried } }
             try store.publish(file.path, descriptor)
             state.withLock { $0.isEnded = true }
             return descriptor

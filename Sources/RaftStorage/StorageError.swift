@@ -11,6 +11,8 @@ public struct StorageError: Error, Hashable, Sendable, CustomStringConvertible {
 
         /// What the disk gives back is not what was written. Never repaired by cutting it off.
         public static let corrupt = Code(rawValue: "corrupt")
+        /// A snapshot is as it was written, but what it holds is not what a state could be loaded from.
+        public static let unsound = Code(rawValue: "unsound")
         /// Written by a newer version of this software.
         public static let newerFormat = Code(rawValue: "newer-format")
         /// The file system has no room. What was durable before is intact.
@@ -44,6 +46,9 @@ public struct StorageError: Error, Hashable, Sendable, CustomStringConvertible {
     /// The file system, a quota or the map has no room. What was durable is intact, and the same may be tried again when there is.
     public var isLackOfRoom: Bool { code == .diskFull || code == .mapFull }
 
+    /// What was read is of no use, and will be of none when it is read again.
+    package var isDamage: Bool { code == .corrupt || code == .unsound }
+
     package init(_ code: Code, _ message: String, index: UInt64? = nil) {
         self.code = code
         self.message = message
@@ -61,6 +66,8 @@ public struct StorageError: Error, Hashable, Sendable, CustomStringConvertible {
             self.init(.failed, "\(error); start again, nothing that was acknowledged is lost")
         } else if error.code == .invalid || error.code == .truncatedFile {
             self.init(.corrupt, "\(error); \(Self.remedy)")
+        } else if error.isMissingFile {
+            self.init(.missing, "\(error)")
         } else if error.isUnreadable {
             self.init(.corrupt, "\(error): the disk does not give back what it holds")
         } else {

@@ -79,15 +79,24 @@ package struct TransportError: Error, Hashable, Sendable, CustomStringConvertibl
         case disconnected
         /// Told to stop, or the transport is shutting down.
         case cancelled
-        /// The receiver does not want the snapshot, or found it damaged.
+        /// The receiver does not want the snapshot, or found it damaged; see ``TransportError/snapshotRefusal``.
         case snapshotRefused
+        /// This server has too much to do at the moment.
+        case busy
         /// The local source of a snapshot failed.
         case readFailed
     }
 
     package var code: Code
     package var refusal: HandshakeRefusal.Code?
+    /// Of ``Code/snapshotRefused``.
+    package var snapshotRefusal: SnapshotRefusal?
     package var description: String
+
+    init(_ refusal: SnapshotRefusal) {
+        self.init(.snapshotRefused, "the receiver refused the snapshot: \(refusal)")
+        snapshotRefusal = refusal
+    }
 
     package init(_ code: Code, refusal: HandshakeRefusal.Code? = nil, _ description: String) {
         self.code = code

@@ -1,8 +1,8 @@
 package import Raft
 
-/// Runs blocking work off the event loops, on any thread. It must run every piece of work, or the process must be
-/// ending.
-package typealias BlockingExecutor = @Sendable (_ work: @escaping @Sendable () -> Void) -> Void
+/// Runs blocking work off the event loops, on any thread but never on the calling one. False when it takes no more at the moment: that
+/// piece is not run then.
+package typealias BlockingExecutor = @Sendable (_ work: @escaping @Sendable () -> Void) -> Bool
 
 /// What a transport tells its owner. All of it is called on the transport's event loop and must not block.
 package protocol PeerTransportDelegate: AnyObject, Sendable {
@@ -70,12 +70,40 @@ package struct SnapshotOffer: Hashable, Sendable {
 package enum SnapshotAdmission: Sendable {
     /// Send it from `resumeAt` on, which is at most the total; what lies before is here already.
     case accepted(any SnapshotSink, resumeAt: UInt64)
-    case refused(String)
+    case refused(SnapshotRefusal)
 }
 
 package enum SnapshotVerdict: Hashable, Sendable {
     case accepted
-    case refused(String)
+    case refused(SnapshotRefusal)
+}
+
+/// Why a receiver does not take a snapshot. Between servers it is a text, the kind's word before a colon.
+package struct SnapshotRefusal: Error, Hashable, Sendable, CustomStringConvertible {
+    package enum Kind: String, Hashable, Sendable, CaseIterable {
+        /// It is not what was written, or no state can be loaded from it: it would be refused again.
+        case damaged = "corrupt"
+        /// The receiver's version does not know its form.
+        case unknownFormat = "newer-format"
+        /// Anything else, which may pass.
+        case unavailable
+    }
+
+    package var kind: Kind
+    package var reason: String
+
+    package init(_ kind: Kind, _ reason: String) {
+        self.kind = kind
+        self.reason = reason
+    }
+
+    /// From the text that came; without a known word, it is for people only.
+    init(parsing text: String) {
+        let kind = Kind.allCases.first { text.hasPrefix($0.rawValue + ": ") }
+        self.init(kind ?? .unavailable, kind.map { String(text.dropFirst($0.rawValue.count + 2)) } ?? text)
+    }
+
+    package var description: String { "\(kind.rawValue): \(reason)" }
 }
 
 /// Takes snapshots of peers in. Everything here and in ``SnapshotSink`` is called through the blocking executor, one
@@ -86,7 +114,7 @@ package protocol SnapshotReceiver: Sendable {
 
 /// One incoming snapshot stream. It ends with exactly one call of ``finish()`` or ``abandon()``.
 package protocol SnapshotSink: Sendable {
-    /// The next bytes; `offset` follows what came before. Throwing ends the stream; ``abandon()`` follows.
+    /// The next bytes; `offset` follows what came before. Throwing ends the stream, a ``SnapshotRefusal`` says why; ``abandon()`` follows.
     func write(_ bytes: [UInt8], at offset: UInt64) throws
 
     /// Everything has come. It may take long: the stream is kept alive meanwhile.

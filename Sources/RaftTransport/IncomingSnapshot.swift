@@ -63,9 +63,18 @@ final class IncomingSnapshot {
     func connectionEnded() {
         heartbeat?.cancel()
         // While it begins or finishes, the work under way sees to the end.
-        if case .receiving(let sink, _, _) = state { core.snapshotWork.submit { sink.abandon() } }
+        if case .receiving(let sink, _, _) = state { abandon(sink) }
         state = .ended
     }
+
+    /// Tells a sink of the end, later where there is too much to do now.
+    private func abandon(_ sink: GuardedSink) {
+        guard !core.snapshotWork.submit({ sink.abandon() }), !core.isShutDown else { return }
+        let bound = NIOLoopBound(self, eventLoop: core.eventLoop)
+        core.eventLoop.scheduleTask(in: .milliseconds(100)) { bound.value.abandon(sink) }
+    }
+
+    private static let tooMuch = SnapshotRefusal(.unavailable, "this server has too much to do at the moment")
 
     func take(_ frame: ReceivedFrame) throws(WireError) {
         lastHeard = .now()
@@ -112,18 +121,19 @@ extension IncomingSnapshot {
         state = .beginning
         let bound = NIOLoopBound(self, eventLoop: core.eventLoop)
         let (receiver, peer) = (core.snapshotReceiver, peer)
-        core.snapshotWork.submit {
+        let isQueued = core.snapshotWork.submit {
             let admission = Result { try receiver.begin(offer, from: peer) }
             bound.eventLoop.execute { bound.value.began(admission, total: offer.totalBytes) }
         }
+        if !isQueued { refuse(Self.tooMuch) }
     }
 
     private func began(_ admission: Result<SnapshotAdmission, any Error>, total: UInt64) {
         switch admission {
         case .success(.accepted(let sink, let offset)):
             guard case .beginning = state, offset <= total else {
-                core.snapshotWork.submit { sink.abandon() }
-                return refuse("the receiver holds more than is offered")
+                abandon(GuardedSink(sink))
+                return refuse(SnapshotRefusal(.unavailable, "the receiver holds more than is offered"))
             }
             state = .receiving(GuardedSink(sink), next: offset, total: total)
             core.logger.info(
@@ -132,16 +142,19 @@ extension IncomingSnapshot {
             )
             output(.frame(Frame.make(.snapshotResume) { $0.write(offset) }))
         case .success(.refused(let reason)): refuse(reason)
-        case .failure(let error): refuse("\(error)")
+        case .failure(let error): refuse(error)
         }
     }
 
     private func write(_ bytes: [UInt8], at offset: UInt64, to sink: GuardedSink) {
         let bound = NIOLoopBound(self, eventLoop: core.eventLoop)
-        core.snapshotWork.submit {
+        let isQueued = core.snapshotWork.submit {
             let result = Result { try sink.write(bytes, at: offset) }
             bound.eventLoop.execute { bound.value.wrote(bytes.count, at: offset, result) }
         }
+        guard !isQueued else { return }
+        abandon(sink)
+        refuse(Self.tooMuch)
     }
 
     private func wrote(_ count: Int, at offset: UInt64, _ result: Result<Void, any Error>) {
@@ -149,17 +162,20 @@ extension IncomingSnapshot {
         switch (result, state) {
         case (.success, .receiving), (.success, .finishing):
             output(.frame(Frame.make(.snapshotAcknowledge) { $0.write(offset + UInt64(count)) }))
-        case (.failure(let error), .receiving), (.failure(let error), .finishing): refuse("\(error)")
+        case (.failure(let error), .receiving), (.failure(let error), .finishing): refuse(error)
         default: return
         }
     }
 
     private func finish(_ sink: GuardedSink) {
         let bound = NIOLoopBound(self, eventLoop: core.eventLoop)
-        core.snapshotWork.submit {
+        let isQueued = core.snapshotWork.submit {
             let verdict = Result { try sink.finish() }
             bound.eventLoop.execute { bound.value.finished(verdict) }
         }
+        guard !isQueued else { return }
+        abandon(sink)
+        refuse(Self.tooMuch)
     }
 
     private func finished(_ verdict: Result<SnapshotVerdict, any Error>) {
@@ -169,15 +185,19 @@ extension IncomingSnapshot {
             end()
             output(.last(Frame.make(.snapshotDone)))
         case .success(.refused(let reason)): refuse(reason)
-        case .failure(let error): refuse("\(error)")
+        case .failure(let error): refuse(error)
         }
     }
 
-    private func refuse(_ reason: String) {
+    private func refuse(_ error: any Error) {
+        refuse(error as? SnapshotRefusal ?? SnapshotRefusal(.unavailable, "\(error)"))
+    }
+
+    private func refuse(_ refusal: SnapshotRefusal) {
         guard !isEnded else { return }
         end()
-        core.logger.warning("refused a snapshot", metadata: ["peer": "\(peer.serverID)", "reason": "\(reason)"])
-        output(.last(Frame.make(.snapshotRefuse) { $0.writeText(reason) }))
+        core.logger.warning("refused a snapshot", metadata: ["peer": "\(peer.serverID)", "reason": "\(refusal)"])
+        output(.last(Frame.make(.snapshotRefuse) { $0.writeText(refusal.description) }))
     }
 
     private var isEnded: Bool {
@@ -209,7 +229,7 @@ private final class GuardedSink: Sendable {
     }
 
     func finish() throws -> SnapshotVerdict {
-        guard takeEnd() else { return .refused("the stream has ended") }
+        guard takeEnd() else { return .refused(SnapshotRefusal(.unavailable, "the stream has ended")) }
         return try sink.finish()
     }
 

@@ -160,7 +160,7 @@ extension OutgoingSnapshot {
             pump()
         case (.snapshotRefuse, _):
             let reason = try frame.body.parse { reader throws(WireError) in try reader.readString() }
-            end(.failure(TransportError(.snapshotRefused, "the receiver refused the snapshot: \(reason)")))
+            end(.failure(TransportError(SnapshotRefusal(parsing: reason))))
         case (.snapshotDone, .ended): end(.success(()))
         default: throw WireError("a frame out of order")
         }
@@ -191,10 +191,11 @@ extension OutgoingSnapshot {
         let count = Int(min(UInt64(chunk), job.offer.totalBytes - sent))
         let bound = NIOLoopBound(self, eventLoop: eventLoop)
         let (offset, read) = (sent, job.read)
-        job.executor {
+        let isQueued = job.executor {
             let result = Result { try read(offset, count) }
             bound.eventLoop.execute { bound.value.didRead(result, atMost: count) }
         }
+        if !isQueued { end(.failure(TransportError(.busy, "this server has too much to read at the moment"))) }
     }
 
     private func didRead(_ result: Result<[UInt8], any Error>, atMost count: Int) {

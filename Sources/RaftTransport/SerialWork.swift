@@ -13,23 +13,29 @@ final class SerialWork: Sendable {
 
     init(_ executor: @escaping BlockingExecutor) { self.executor = executor }
 
-    func submit(_ work: @escaping @Sendable () -> Void) {
-        let mustStart = state.withLock { state in
-            state.waiting.append(work)
-            defer { state.isRunning = true }
-            return !state.isRunning
-        }
-        if mustStart { executor { self.runOne() } }
-    }
-
-    /// One piece a turn, so that others get theirs when the executor has a single thread.
-    private func runOne() {
-        guard let work = state.withLock({ $0.waiting.popFirst() }) else { return }
-        work()
-        let isMore = state.withLock { state in
-            state.isRunning = !state.waiting.isEmpty
+    /// False when the executor takes no more at the moment: the piece is not run then.
+    func submit(_ work: @escaping @Sendable () -> Void) -> Bool {
+        state.withLock { state in
+            guard !state.isRunning else {
+                state.waiting.append(work)
+                return true
+            }
+            state.isRunning = executor { self.run(work) }
             return state.isRunning
         }
-        if isMore { executor { self.runOne() } }
+    }
+
+    /// One piece a turn, so that others get theirs when the executor has a single thread. Where it takes no more, this thread goes on.
+    private func run(_ first: @escaping @Sendable () -> Void) {
+        var next = first
+        while true {
+            next()
+            let following = state.withLock { state in
+                state.isRunning = !state.waiting.isEmpty
+                return state.waiting.popFirst()
+            }
+            guard let following, !executor({ self.run(following) }) else { return }
+            next = following
+        }
     }
 }

@@ -125,6 +125,11 @@ extension World {
     private func beginSnapshot(_ machine: RegisterMachine, _ server: SimulatedServer) throws(Broken) {
         guard let driver = server.driver else { return }
         let position = machine.position
+        guard position.index >= driver.core.base.position.index else {
+            // A leader's snapshot took the place of the log meanwhile.
+            try act(server) { $0.flushed(position, into: &$1) }
+            return
+        }
         if let latest = server.disk.snapshots.last?.base.position, latest.index >= position.index {
             try act(server) { $0.snapshotTaken(latest, durable: position, bytes: 50, into: &$1) }
             return

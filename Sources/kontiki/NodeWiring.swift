@@ -168,7 +168,7 @@ struct NodeWiring: Sendable {
             listenAddress: identity.listen ?? identity.addr,
             peerAddress: identity.addr,
             clientAddress: identity.http,
-            snapshotSchema: "kontiki-kv-2",
+            snapshotSchema: Store.snapshotSchema,
             onFailure: onFailure
         )
         if identity.bootstrap { options.beginning = .bootstrap }

@@ -45,7 +45,7 @@ struct Node {
             listenAddress: "127.0.0.1:0",
             peerAddress: "127.0.0.1:1",
             clientAddress: "127.0.0.1:2",
-            snapshotSchema: "kontiki-kv-1",
+            snapshotSchema: Store.snapshotSchema,
             onFailure: { fault.set($0) }
         )
         options.beginning = isNew ? .bootstrap : .mustExist

@@ -86,7 +86,7 @@ struct FaultedNode {
             directory: directory,
             name: "node",
             listenAddress: "127.0.0.1:0",
-            snapshotSchema: "kontiki-kv-1",
+            snapshotSchema: Store.snapshotSchema,
             onFailure: onFailure
         )
         options.beginning = .bootstrap

@@ -20,6 +20,12 @@ import Testing
         try store.restore(index: index, term: 1, membership: [9, 9, 9]) { _ in source.next() }
     }
 
+    /// What the examination of a snapshot says, which must be what an installation does.
+    private func verify(_ bytes: [UInt8], index: UInt64) throws {
+        var source = PieceSource(bytes)
+        try Store.verifySnapshot(index: index, term: 1) { _ in source.next() }
+    }
+
     private func names(_ path: String) throws -> [String] {
         try FileManager.default.contentsOfDirectory(atPath: path).sorted()
     }
@@ -35,7 +41,15 @@ import Testing
             try fixture.append([.put(key: "old2".bytes, value: "unflushed".bytes)])
             let before = try fixture.store.checksum()
             func refuse(_ bytes: [UInt8], index: UInt64, _ what: String) throws {
-                #expect(throws: StoreError.self, "\(what)") { try restore(fixture.store, bytes, index: index) }
+                let refusal = #expect(throws: StoreError.self, "\(what)") {
+                    try restore(fixture.store, bytes, index: index)
+                }
+                #expect(
+                    refusal?.code == .badSnapshot || refusal?.message.contains("format") == true,
+                    "\(what): \(refusal as Any)"
+                )
+                let found = #expect(throws: StoreError.self, "\(what)") { try verify(bytes, index: index) }
+                #expect(found?.code == refusal?.code)
                 #expect(try fixture.store.checksum() == before)
                 #expect(try names(path) == ["CURRENT", "state.1"])
             }
@@ -59,6 +73,7 @@ import Testing
             }
             #expect(try fixture.store.checksum() == before)
 
+            try verify(bytes, index: index)
             try restore(fixture.store, bytes, index: index)
             #expect(try fixture.store.checksum().checksum == checksum)
             #expect(try names(path) == ["CURRENT", "state.2"])
@@ -91,6 +106,28 @@ import Testing
             try other.close()
             try restore(fixture.store, bytes, index: index)
             #expect(try fixture.store.checksum().checksum == checksum)
+        }
+    }
+
+    @Test(
+        "A snapshot that is whole but whose record was changed, its checksums with it, is refused before anything is written"
+    )
+    func unsoundRecord() throws {
+        try withTemporaryDirectory { directory in
+            let fixture = try StoreFixture(directory: directory + "/source")
+            try fixture.append([.put(key: "a".bytes, value: "one".bytes), .put(key: "b".bytes, value: "two".bytes)])
+            try fixture.store.flush()
+            for keepsHash in [true, false] {
+                let backend = fixture.store.state.withLock { $0.backend }
+                try backend.testOnlyReplaceValue(of: Array("a".utf8), by: Array("BAD".utf8), keepsHash: keepsHash)
+                var bytes: [UInt8] = []
+                let (index, term, _) = try backend.writeSnapshot(isChecked: false) { bytes += $0 }
+                var source = PieceSource(bytes)
+                let error = #expect(throws: StoreError.self) {
+                    try Store.verifySnapshot(index: index, term: term) { _ in source.next() }
+                }
+                #expect(error?.code == .badSnapshot)
+            }
         }
     }
 

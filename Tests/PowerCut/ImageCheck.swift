@@ -27,7 +27,7 @@ package struct ImageCheck {
             directory: directory + "/" + nodeDirectory,
             name: "node",
             listenAddress: "127.0.0.1:0",
-            snapshotSchema: "kontiki-kv-1",
+            snapshotSchema: Store.snapshotSchema,
             onFailure: onFailure
         )
         options.beginning = .bootstrap

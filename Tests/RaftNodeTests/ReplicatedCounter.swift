@@ -69,15 +69,27 @@ final class Counter: StateMachine {
         return now.position
     }
 
+    static func verifySnapshot(
+        position: LogPosition,
+        configuration: Configuration,
+        from read: (_ maxBytes: Int) throws -> [UInt8]?
+    ) throws {
+        _ = try decode(read)
+    }
+
+    private static func decode(_ read: (_ maxBytes: Int) throws -> [UInt8]?) throws -> Int64 {
+        var bytes: [UInt8] = []
+        while let more = try read(1024) { bytes += more }
+        guard bytes.count == 8 else { throw StartError(.damaged, "a counter's snapshot has 8 bytes") }
+        return bytes.withUnsafeBytes { Int64(littleEndian: $0.loadUnaligned(as: Int64.self)) }
+    }
+
     func restore(
         position: LogPosition,
         configuration: Configuration,
         from read: (_ maxBytes: Int) throws -> [UInt8]?
     ) throws {
-        var bytes: [UInt8] = []
-        while let more = try read(1024) { bytes += more }
-        guard bytes.count == 8 else { throw StartError(.damaged, "a counter's snapshot has 8 bytes") }
-        let value = bytes.withUnsafeBytes { Int64(littleEndian: $0.loadUnaligned(as: Int64.self)) }
+        let value = try Self.decode(read)
         state.withLock { $0 = State(value: value, position: position) }
         _ = try flush()
     }

@@ -1,5 +1,6 @@
 import Foundation
 import Raft
+import Synchronization
 import Testing
 
 @testable import RaftStorage
@@ -60,6 +61,14 @@ extension SnapshotReader {
         var all: [UInt8] = []
         while let piece = try read(maxBytes: maxBytes) { all += piece }
         return all
+    }
+}
+
+private func onThread(in group: DispatchGroup, _ body: @escaping @Sendable () -> Void) {
+    group.enter()
+    Foundation.Thread.detachNewThread {
+        body()
+        group.leave()
     }
 }
 
@@ -173,6 +182,22 @@ struct SnapshotTests {
         }
     }
 
+    @Test("that no state could be loaded from do not come about, and those before stay")
+    func unsound() throws {
+        struct Unreadable: Error {}
+        let world = try SnapshotWorld()
+        let contents = SnapshotContents(schema: "test 1") { _, read in
+            while let piece = try read(1000) { if piece.contains(13) { throw Unreadable() } }
+        }
+        let store = try SnapshotStore(directory: world.path, contents: contents)
+        let good = try world.make(1, payload: [1, 2], in: store)
+        #expect(
+            #expect(throws: StorageError.self) { try world.make(2, payload: [12, 13], in: store) }?.code == .unsound
+        )
+        #expect(try store.list() == [good])
+        #expect(try world.files.count == 1)
+    }
+
     @Test("a file of a newer version is told from a damaged one")
     func newerFormat() throws {
         let world = try SnapshotWorld()
@@ -281,10 +306,131 @@ struct IncomingSnapshotTests {
         try send(to: incoming)
         #expect(#expect(throws: StorageError.self) { try incoming.finish() }?.code == .corrupt)
         #expect(try to.files == [])
+        // Of another cluster: known as soon as the header is here.
         let other = try store.receive(descriptor, clusterID: ClusterID(0xdef))
-        try send(to: other)
-        #expect(#expect(throws: StorageError.self) { try other.finish() }?.code == .clusterMismatch)
+        #expect(#expect(throws: StorageError.self) { try send(to: other) }?.code == .clusterMismatch)
+        #expect(other.offset == 100_000)
         #expect(try to.files == [])
+    }
+
+    private struct Unreadable: Error {}
+
+    /// A store of which the payloads of `from` are known to be good or bad.
+    private func knowing(schema: String = "test 1", isSound: Bool) throws -> SnapshotStore {
+        let expected = payload
+        return try SnapshotStore(
+            directory: to.path,
+            contents: SnapshotContents(schema: schema) { header, read in
+                var bytes: [UInt8] = []
+                // Not to its end, which has to be looked at all the same.
+                while bytes.count < 3 << 20, let piece = try read(300_000) { bytes += piece }
+                #expect(expected.starts(with: bytes))
+                #expect(header.position.index == 7)
+                guard isSound else { throw Unreadable() }
+            }
+        )
+    }
+
+    @Test("whose payload no state could be loaded from are refused at their end, and leave nothing")
+    func unsoundContent() throws {
+        let incoming = try knowing(isSound: false).receive(descriptor, clusterID: to.cluster)
+        try send(to: incoming)
+        #expect(#expect(throws: StorageError.self) { try incoming.finish() }?.code == .unsound)
+        #expect(try to.files == [])
+        let sound = try knowing(isSound: true)
+        let again = try sound.receive(descriptor, clusterID: to.cluster)
+        try send(to: again)
+        #expect(try again.finish() == descriptor)
+        try sound.verify(descriptor)
+        #expect(#expect(throws: StorageError.self) { try knowing(isSound: false).verify(descriptor) }?.code == .unsound)
+    }
+
+    @Test("of a form that is not known are refused with their first bytes, and such a file is none of the snapshots")
+    func unknownSchema() throws {
+        let store = try knowing(schema: "test 0", isSound: true)
+        let incoming = try store.receive(descriptor, clusterID: to.cluster)
+        let error = #expect(throws: StorageError.self) { try send(to: incoming) }
+        #expect(error?.code == .newerFormat)
+        #expect(error?.message.contains("'test 1'") == true)
+        #expect(incoming.offset == 100_000)
+        #expect(try to.files == [])
+        let whole = try to.store().receive(descriptor, clusterID: to.cluster)
+        try send(to: whole)
+        _ = try whole.finish()
+        #expect(try store.list() == [])
+        #expect(try store.scan().damaged.map(\.code) == [.newerFormat])
+        #expect(try store.setDamagedAside() == [])
+        #expect(#expect(throws: StorageError.self) { try store.open(descriptor) }?.code == .newerFormat)
+        #expect(try to.files.count == 1, "a version that knows it may use it")
+    }
+
+    @Test(
+        "of which a second one begins end with their next bytes, whether it is of the same snapshot or of another",
+        arguments: [true, false]
+    )
+    func superseded(isSame: Bool) throws {
+        let store = try to.store()
+        let first = try store.receive(descriptor, clusterID: to.cluster)
+        try send(to: first, limit: 1_500_000)
+        let next = isSame ? descriptor : try from.make(8, payload: payload, in: source)
+        let second = try store.receive(next, clusterID: to.cluster)
+        #expect(isSame == (second.offset > 1 << 20), "the same file goes on")
+        #expect(#expect(throws: StorageError.self) { try send(to: first) }?.code == .stopped)
+        #expect(#expect(throws: StorageError.self) { try first.finish() }?.code == .stopped)
+        let reader = try source.open(next)
+        while !second.isComplete {
+            try second.append(reader.rawChunk(offset: second.offset, maxBytes: 1 << 20), at: second.offset)
+        }
+        #expect(try second.finish() == next)
+        #expect(try store.list() == [next])
+    }
+
+    @Test("whose file is gone end with an error that tells so")
+    func vanished() throws {
+        let incoming = try to.store().receive(descriptor, clusterID: to.cluster)
+        try send(to: incoming)
+        try FileManager.default.removeItem(atPath: to.path + "/" + descriptor.fileName + ".incoming")
+        #expect(#expect(throws: StorageError.self) { try incoming.finish() }?.code == .missing)
+    }
+
+    @Test("and snapshots of its own at the same time: nobody who lists or reads them stumbles over one that goes")
+    func listedMeanwhile() throws {
+        let store = try to.store()
+        let failures = Mutex<[String]>([])
+        let isOver = Atomic(false)
+        let readers = DispatchGroup()
+        for _ in 0..<3 {
+            onThread(in: readers) {
+                while !isOver.load(ordering: .relaxed) {
+                    do {
+                        for descriptor in try store.list() {
+                            do throws(StorageError) { try store.verify(descriptor) } catch {
+                                if error.code != .missing { failures.withLock { $0.append("\(error)") } }
+                            }
+                        }
+                    } catch {
+                        failures.withLock { $0.append("\(error)") }
+                    }
+                }
+            }
+        }
+        let writers = DispatchGroup()
+        for writer in 0..<2 {
+            onThread(in: writers) {
+                for number in 1...100 {
+                    do {
+                        _ = try to.make(LogIndex(2 * number + writer), payload: [1], in: store)
+                        if number % 10 == 0, let oldest = try store.list().last { try store.setAside(oldest) }
+                    } catch {
+                        failures.withLock { $0.append("\(error)") }
+                    }
+                }
+            }
+        }
+        writers.wait()
+        isOver.store(true, ordering: .relaxed)
+        readers.wait()
+        #expect(failures.withLock { $0 } == [])
     }
 
     @Test("give way to a transfer of another snapshot")

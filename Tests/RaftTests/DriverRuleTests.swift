@@ -188,6 +188,86 @@ import Testing
         #expect(again.snapshotSends.map(\.to) == [server(3)])
     }
 
+    /// A leader whose log begins behind 3, with a snapshot there, and the follower 3 that needs it; the pauses are 10 ticks, 20, and then 25.
+    private func sendingLeader() -> (leader: DriverBench, asked: Driver.Actions) {
+        var bench = Bench(terms: [1, 1, 1])
+        bench.lead(committed: false)
+        bench.persist()
+        bench.acknowledge(2)
+        bench.apply()
+        bench.step(.compact(upTo: 3))
+        bench.persist()
+        var options = DriverBench.tight
+        (options.retryTicks, options.maxRetryTicks) = (10, 25)
+        var leader = DriverBench(bench, options: options, snapshotIndex: 3)
+        let asked = leader.reject(3, at: 4, hint: position(1, 1))
+        return (leader, asked)
+    }
+
+    /// Ticks, with signs of life of the followers, until a snapshot is sent.
+    private func ticksUntilSent(_ leader: inout DriverBench) -> Int? {
+        for ticks in 1...60 {
+            var sends = leader.step(.tick).snapshotSends
+            for follower in 2...3 {
+                let session = leader.core.progress(server(follower))?.session ?? 0
+                let response = HeartbeatResponse(session: session, round: 0)
+                sends += leader.receive(follower, .heartbeatResponse(response)).snapshotSends
+            }
+            guard sends.isEmpty else {
+                #expect(sends.map(\.to) == [server(3)])
+                return ticks
+            }
+        }
+        return nil
+    }
+
+    @Test(
+        "A snapshot that does not arrive is sent again after a pause, longer each time up to a bound, and at once after one that did"
+    )
+    func pausesBetweenSends() {
+        var (leader, asked) = sendingLeader()
+        #expect(asked.snapshotSends.map(\.to) == [server(3)])
+        for pause in [10, 20, 25, 25] {
+            #expect(leader.step(.snapshotSent(to: server(3), sent: nil)).snapshotSends.isEmpty)
+            #expect(ticksUntilSent(&leader) == pause)
+        }
+        leader.step(.snapshotSent(to: server(3), sent: 3))
+        // It has lost what it took in, say.
+        let session = leader.core.progress(server(3))!.session
+        for _ in 0..<leader.core.options.heartbeatTicks { leader.step(.tick) }
+        leader.receive(3, .heartbeatResponse(HeartbeatResponse(session: session, round: 0)))
+        #expect(leader.reject(3, at: 3, hint: position(1, 1)).snapshotSends.map(\.to) == [server(3)])
+    }
+
+    @Test("A snapshot that waits to be sent again is not sent by who leads no more, nor to who needs none")
+    func voidSends() {
+        var (deposed, _) = sendingLeader()
+        deposed.step(.snapshotSent(to: server(3), sent: nil))
+        for _ in 0..<3 { deposed.step(.tick) }
+        deposed.receive(2, term: deposed.core.term + 1, .heartbeat(Heartbeat(commit: 0, session: 1, round: 0)))
+        #expect(!deposed.core.isLeader)
+        #expect(ticksUntilSent(&deposed) == nil)
+
+        var (leader, _) = sendingLeader()
+        leader.step(.snapshotSent(to: server(3), sent: nil))
+        #expect(leader.core.peerViews.contains { $0.id == server(3) })
+        leader.acknowledge(3, leader.core.lastIndex)
+        #expect(ticksUntilSent(&leader) == nil)
+    }
+
+    @Test("A snapshot that is of no use any more is replaced, and none is sent until there is another")
+    func lostSnapshot() {
+        var (leader, _) = sendingLeader()
+        let lost = leader.act { $0.snapshotLost(newest: 0, bytes: 0, into: &$1) }
+        #expect(lost.takeSnapshot)
+        #expect(leader.driver.snapshotIndex == 0)
+        leader.step(.snapshotSent(to: server(3), sent: nil))
+        #expect(ticksUntilSent(&leader) == nil)
+        let position = position(leader.core.appliedIndex, 2)
+        leader.act { $0.snapshotTaken(position, durable: position, bytes: 1, into: &$1) }
+        #expect(ticksUntilSent(&leader) != nil)
+    }
+
     @Test("R42: a learner is promoted when it has caught up, not before")
     func promotion() {
         var learner = TestCluster.member(4)

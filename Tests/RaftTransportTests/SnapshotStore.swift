@@ -23,7 +23,7 @@ final class SnapshotStore: SnapshotReceiver {
 
     func begin(_ offer: SnapshotOffer, from peer: ServerIdentity) throws -> SnapshotAdmission {
         state.withLock { state in
-            if state.refuses { return .refused("not wanted") }
+            if state.refuses { return .refused(SnapshotRefusal(.unknownFormat, "not wanted")) }
             let offset = UInt64(state.partial[offer.descriptor, default: []].count)
             state.resumedAt.append(offset)
             return .accepted(Sink(store: self, descriptor: offer.descriptor), resumeAt: offset)
@@ -48,7 +48,7 @@ final class SnapshotStore: SnapshotReceiver {
             store.state.withLock { state in
                 state.finished += 1
                 let bytes = state.partial.removeValue(forKey: descriptor) ?? []
-                guard !state.rejectsAtEnd else { return .refused("damaged") }
+                guard !state.rejectsAtEnd else { return .refused(SnapshotRefusal(.damaged, "not what was written")) }
                 state.complete[descriptor] = bytes
                 return .accepted
             }

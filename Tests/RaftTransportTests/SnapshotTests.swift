@@ -1,3 +1,4 @@
+import Foundation
 import NIOCore
 import Raft
 import Synchronization
@@ -23,6 +24,12 @@ struct SnapshotTests {
 
         var code: TransportError.Code? {
             result.withLock { $0.first }.flatMap { if case .failure(let error) = $0 { error.code } else { nil } }
+        }
+
+        var refusal: SnapshotRefusal? {
+            result.withLock { $0.first }.flatMap {
+                if case .failure(let error) = $0 { error.snapshotRefusal } else { nil }
+            }
         }
 
         func wait() async throws {
@@ -164,6 +171,7 @@ struct SnapshotTests {
                 send(a, b, outcome)
                 try await outcome.wait()
                 #expect(outcome.code == .snapshotRefused)
+                #expect(outcome.refusal?.kind == [.unknownFormat, .unavailable, .damaged][step])
                 try await eventually {
                     b.store.state.withLock { ($0.abandoned, $0.finished) } == (step == 1 ? 1 : 0, step == 2 ? 1 : 0)
                 }
@@ -259,15 +267,68 @@ struct SnapshotTests {
     func serialWork() async throws {
         let order = Mutex<[Int]>([])
         let running = Atomic(0)
-        let work = SerialWork { piece in Task.detached { piece() } }
+        let work = SerialWork { piece in
+            Task.detached { piece() }
+            return true
+        }
         for number in 0..<500 {
-            work.submit {
+            let isTaken = work.submit {
                 #expect(running.add(1, ordering: .sequentiallyConsistent).newValue == 1)
                 order.withLock { $0.append(number) }
                 running.subtract(1, ordering: .sequentiallyConsistent)
             }
+            #expect(isTaken)
         }
         try await eventually { order.withLock { $0.count } == 500 }
         #expect(order.withLock { $0 } == Array(0..<500))
+    }
+
+    @Test("Work that the executor does not take is refused, not run; what was taken runs to its end all the same")
+    func refusedWork() {
+        let accepts = Mutex(false)
+        let order = Mutex<[Int]>([])
+        let work = SerialWork { piece in
+            let isTaken = accepts.withLock { accepts in
+                defer { accepts = false }
+                return accepts
+            }
+            if isTaken { Thread.detachNewThread { piece() } }
+            return isTaken
+        }
+        #expect(!work.submit { order.withLock { $0.append(0) } })
+        accepts.withLock { $0 = true }
+        let (gate, end) = (DispatchSemaphore(value: 0), DispatchSemaphore(value: 0))
+        let isTaken = work.submit {
+            gate.wait()
+            order.withLock { $0.append(1) }
+        }
+        #expect(isTaken)
+        // The executor takes nothing more; what waits for its turn is run by the thread that is at it.
+        for number in 2...8 { #expect(work.submit { order.withLock { $0.append(number) } }) }
+        #expect(work.submit { end.signal() })
+        gate.signal()
+        end.wait()
+        #expect(order.withLock { $0 } == Array(1...8))
+    }
+
+    @Test(
+        "A side without a thread for the work ends the stream and says so, and does the work on no event loop",
+        arguments: [1, 2]
+    )
+    func noThread(busy: UInt64) async throws {
+        let refuses: BlockingExecutor = { _ in false }
+        let a = try await Node(1, executor: busy == 1 ? refuses : Node.threadPool)
+        let b = try await Node(2, executor: busy == 2 ? refuses : Node.threadPool)
+        try await with(a, b) {
+            let outcome = Outcome()
+            send(a, b, outcome) { _, _ in
+                Issue.record("read on an event loop")
+                return []
+            }
+            try await outcome.wait()
+            #expect(outcome.code == (busy == 1 ? .busy : .snapshotRefused))
+            #expect(outcome.refusal?.kind == (busy == 1 ? nil : .unavailable))
+            #expect(b.store.state.withLock { $0.resumedAt } == (busy == 1 ? [0] : []))
+        }
     }
 }

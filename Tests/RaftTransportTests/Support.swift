@@ -140,7 +140,8 @@ final class Node: Sendable {
         port: Int = 0,
         cluster: ClusterID = cluster,
         limits: TransportLimits = TransportLimits(),
-        store: SnapshotStore = SnapshotStore()
+        store: SnapshotStore = SnapshotStore(),
+        executor: @escaping BlockingExecutor = Node.threadPool
     ) async throws {
         self.id = id
         self.store = store
@@ -153,12 +154,17 @@ final class Node: Sendable {
             logger: log.logger,
             limits: limits,
             snapshotReceiver: store,
-            blockingExecutor: { work in NIOThreadPool.singleton.submit { _ in work() } }
+            blockingExecutor: executor
         )
         address = try await transport.start(
             listeningOn: PeerAddress(host: "127.0.0.1", port: port),
             delegate: recorder
         )
+    }
+
+    static let threadPool: BlockingExecutor = { work in
+        NIOThreadPool.singleton.submit { _ in work() }
+        return true
     }
 
     func onLoop<Value: Sendable>(_ body: @escaping @Sendable (PeerTransport) -> Value) async throws -> Value {

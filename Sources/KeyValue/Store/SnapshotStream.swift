@@ -7,6 +7,8 @@ internal import Checksum
 /// of the deletions, and of the history's changes, each kind in ascending order of the keys (key length in 2 bytes, key, the record as it is
 /// stored); and at last a trailer with the number of records in 8 bytes and the CRC-32C of everything before the trailer's frame.
 enum SnapshotStream {
+    /// What a snapshot's file says of its payload: raised with every change that makes an older version unable to read it.
+    static let schema = "kontiki-kv-2"
     static let magic = Array("KTKVSNAP".utf8)
     static let version: UInt32 = 2
     static let headerLength = 12
@@ -149,7 +151,12 @@ struct SnapshotReader: ~Copyable {
             throw StoreError.otherFormat(version, known: SnapshotStream.version, what: "snapshot", path: path)
         }
         let state = try readFrame(.state, from: source)
-        let record = try state.withUnsafeBytes { try StateRecord(decoding: $0, path: path) }
+        let record: StateRecord
+        do {
+            record = try state.withUnsafeBytes { try StateRecord(decoding: $0, path: path) }
+        } catch let error as StoreError where error.code == .corrupt {
+            throw bad("the snapshot's record of the state is corrupt")
+        }
         let history = try readFrame(.history, from: source).withUnsafeBytes { HistoryState.decode($0) }
         guard let history, history.state.last.revision <= record.mark.revision else {
             throw bad("the snapshot is malformed")
@@ -205,6 +212,9 @@ struct SnapshotReader: ~Copyable {
             guard let hash = Self.hash(key: key, record: record) else {
                 throw bad("a record of the snapshot is corrupt")
             }
+            guard Self.canBeRead(key: key, record: record) else {
+                throw bad("a record of the snapshot is not what a record of its kind is")
+            }
             return .item(key: key, record: record, hash: hash)
         case .deletion:
             let revision = key.withUnsafeBytes { key in
@@ -230,6 +240,26 @@ struct SnapshotReader: ~Copyable {
                     record.storedHash == hash
                 else { return nil }
                 return hash
+            }
+        }
+    }
+
+    /// Whether the item holds what those of its space do.
+    private static func canBeRead(key: ArraySlice<UInt8>, record: ArraySlice<UInt8>) -> Bool {
+        key.withUnsafeBytes { key in
+            record.withUnsafeBytes { record in
+                let space = Space(of: key)
+                // Users' values may be anything.
+                guard space != .keys else { return true }
+                guard let value = StoredRecord(record, key: key)?.item(key: key)?.value else { return false }
+                switch space {
+                case .leases: return LeaseRecord(decoding: value) != nil
+                case .locks: return LockRecord(decoding: value) != nil
+                case .idempotency:
+                    return IdempotencyRecord(decoding: value).flatMap { Outcome(decoding: $0.outcome) } != nil
+                case .keys, .attachments, .idempotencyTimes: return true
+                case nil: return false
+                }
             }
         }
     }

@@ -54,14 +54,7 @@ extension Store {
             let new: LiveState
             do {
                 let built = try build(generation: next, from: source) { record in
-                    guard record.mark.index == index, record.mark.term == term else {
-                        throw StoreError(
-                            code: .badSnapshot,
-                            path: directory.path,
-                            message: "the snapshot holds the state at entry \(record.mark.index) of term "
-                                + "\(record.mark.term), not at entry \(index) of term \(term)"
-                        )
-                    }
+                    try record.requirePosition(index, term, path: directory.path)
                     record.membership = membership
                 }
                 new = try LiveState(
@@ -92,6 +85,26 @@ extension Store {
         }
     }
 
+    /// What the file of a snapshot names as the form of its payload.
+    public static var snapshotSchema: String { SnapshotStream.schema }
+
+    /// Throws unless ``restore(index:term:membership:from:)`` could install the snapshot: what it would look at is looked at, and nothing is
+    /// written. Errors of `source` are passed on.
+    public static func verifySnapshot(
+        index: UInt64,
+        term: UInt64,
+        from source: (_ maximumBytes: Int) throws -> [UInt8]?
+    ) throws {
+        // The directory is named in messages only; there is none.
+        var reader = SnapshotReader(path: "a snapshot")
+        let (record, _) = try reader.readState(from: source)
+        try record.requirePosition(index, term, path: "a snapshot")
+        var content = SnapshotContent(path: "a snapshot")
+        while try content.take(try reader.next(from: source)) {}
+        try reader.expectEnd(from: source)
+        try content.judge(record)
+    }
+
     /// The most bytes and items that are written in one transaction.
     private static let restoreBatchBytes = 8 << 20
     private static let restoreBatchItems = 20_000
@@ -105,34 +118,88 @@ extension Store {
         var (record, history) = try reader.readState(from: source)
         try check(&record)
         let backend = try Backend(path: directory.path(ofGeneration: generation), options: options)
-        var restored = RestoredContent(backend)
-        do {
-            while try restored.take(try reader.next(from: source)) {
-                if restored.bytes >= Self.restoreBatchBytes || restored.batch.count >= Self.restoreBatchItems {
-                    try restored.write(last: nil)
-                }
+        var restored = RestoredContent(backend, path: directory.path)
+        while try restored.take(try reader.next(from: source)) {
+            if restored.bytes >= Self.restoreBatchBytes || restored.batch.count >= Self.restoreBatchItems {
+                try restored.write(last: nil)
             }
-            try reader.expectEnd(from: source)
-            try judge(restored, record)
-            try restored.write(last: (record, history))
-        } catch let error as LMDBError where error.code == .keyExists {
-            throw StoreError(code: .badSnapshot, path: directory.path, message: "the snapshot's keys are not in order")
         }
+        try reader.expectEnd(from: source)
+        try restored.content.judge(record)
+        try restored.write(last: (record, history))
         return (backend, record, history)
     }
+}
 
-    private func judge(_ restored: RestoredContent, _ record: StateRecord) throws {
-        guard restored.items == record.recordCount else {
+extension StateRecord {
+    fileprivate func requirePosition(_ index: UInt64, _ term: UInt64, path: String) throws(StoreError) {
+        guard mark.index == index, mark.term == term else {
             throw StoreError(
                 code: .badSnapshot,
-                path: directory.path,
-                message: "the snapshot has \(restored.items) records, but announced \(record.recordCount)"
+                path: path,
+                message: "the snapshot holds the state at entry \(mark.index) of term "
+                    + "\(mark.term), not at entry \(index) of term \(term)"
             )
         }
-        guard restored.hash == record.hash else {
+    }
+}
+
+/// What the records of a snapshot amount to, to be held against what it announced.
+private struct SnapshotContent {
+    private let path: String
+    /// Records of each kind come in the order of their keys.
+    private var last: [SnapshotStream.Kind: [UInt8]] = [:]
+    private var items: UInt64 = 0
+    /// Users' keys, and the bytes of those and of their values.
+    private var keys: UInt64 = 0
+    private var keyBytes: UInt64 = 0
+    private var hash: UInt128 = 0
+
+    init(path: String) { self.path = path }
+
+    /// False at the end.
+    mutating func take(_ frame: SnapshotReader.Frame) throws -> Bool {
+        switch frame {
+        case .item(let key, let record, let hash):
+            self.hash &+= hash
+            items += 1
+            if key.first == Space.keys.rawValue {
+                keys += 1
+                keyBytes += UInt64(key.count - 1 + Self.valueLength(record, key: key))
+            }
+            try follow(.item, key)
+        case .deletion(let key, _): try follow(.deletion, key)
+        case .change(let key, _): try follow(.change, key)
+        case .end: return false
+        }
+        return true
+    }
+
+    private mutating func follow(_ kind: SnapshotStream.Kind, _ key: ArraySlice<UInt8>) throws(StoreError) {
+        guard last[kind]?.lexicographicallyPrecedes(key) ?? true else {
+            throw StoreError(code: .badSnapshot, path: path, message: "the snapshot's keys are not in order")
+        }
+        last[kind] = Array(key)
+    }
+
+    private static func valueLength(_ record: ArraySlice<UInt8>, key: ArraySlice<UInt8>) -> Int {
+        key.withUnsafeBytes { key in record.withUnsafeBytes { StoredRecord($0, key: key)?.valueLength ?? 0 } }
+    }
+
+    func judge(_ record: StateRecord) throws(StoreError) {
+        guard items == record.recordCount, keys == record.keyCount, keyBytes == record.contentBytes else {
             throw StoreError(
                 code: .badSnapshot,
-                path: directory.path,
+                path: path,
+                message:
+                    "the snapshot has \(items) records, \(keys) of them keys with \(keyBytes) bytes, but announced "
+                    + "\(record.recordCount), \(record.keyCount) and \(record.contentBytes)"
+            )
+        }
+        guard hash == record.hash else {
+            throw StoreError(
+                code: .badSnapshot,
+                path: path,
                 message: "the snapshot's items do not make the hash of the state that it announced; "
                     + "it was not installed, fetch it again"
             )
@@ -146,18 +213,19 @@ private struct RestoredContent {
     private(set) var batch: [Backend.Appended] = []
     /// In the batch.
     private(set) var bytes = 0
-    private(set) var items: UInt64 = 0
-    private(set) var hash: UInt128 = 0
+    private(set) var content: SnapshotContent
     private var extent = HistoryExtent()
 
-    init(_ backend: Backend) { self.backend = backend }
+    init(_ backend: Backend, path: String) {
+        self.backend = backend
+        content = SnapshotContent(path: path)
+    }
 
     /// False at the end.
     mutating func take(_ frame: SnapshotReader.Frame) throws -> Bool {
+        guard try content.take(frame) else { return false }
         switch frame {
-        case .item(let key, let record, let hash):
-            self.hash &+= hash
-            items += 1
+        case .item(let key, let record, _):
             append(backend.items, key, record)
         case .deletion(let key, let record):
             try key.withUnsafeBytes { key in
@@ -170,7 +238,7 @@ private struct RestoredContent {
             }
             extent.add(record: checksum)
             append(backend.history, key, record)
-        case .end: return false
+        case .end: break
         }
         return true
     }
