@@ -12,6 +12,8 @@ public struct NodeMetrics: Sendable {
     let snapshotBytes: Counter
     let snapshotsReceived: Counter
     let snapshotsSent: Counter
+    let loopHold: Histogram
+    let longestLoopHold: Gauge
 
     public init(_ registry: MetricsRegistry) {
         proposals = registry.counter("kontiki_proposals_total", help: "Commands of this node's clients.")
@@ -45,6 +47,15 @@ public struct NodeMetrics: Sendable {
             help: "Snapshots of the leader taken in."
         )
         snapshotsSent = registry.counter("kontiki_snapshots_sent_total", help: "Snapshots sent to followers, complete.")
+        loopHold = registry.histogram(
+            "kontiki_raft_loop_hold_seconds",
+            help: "How long the Raft loop was held by one piece of work: a step of the core, or a slice of applying.",
+            .durations()
+        )
+        longestLoopHold = registry.gauge(
+            "kontiki_raft_loop_hold_longest_seconds",
+            help: "The longest of kontiki_raft_loop_hold_seconds since the start."
+        )
     }
 
     func count(_ commit: GroupCommitter.Commit) {

@@ -34,12 +34,19 @@ struct LiveState: Sendable {
     var outcomeAges = OutcomeAges()
     /// While a command is executed that may yet be refused, or may change a record more than once.
     var scratch: Scratch?
+    /// What was before the present entry, while its command may yet be put off.
+    var undo: Undo?
+    /// The command of the next entry, while it is executed on a copy.
+    var longCommand: LongCommand?
+    /// How often the active memtable was set aside.
+    var freezes = 0
     /// While the state's hash is being recomputed.
     var audit: Audit?
 
     /// Bytes of keys and values that the present command has replaced or deleted.
     var replacedBytes: UInt64 = 0
 
+    let commandAllowance: Int
     let maximumTombstones: Int
     /// What one command may replace or delete without an end of the history: a flush copies what it replaces.
     let maximumReplacedBytes: UInt64
@@ -48,6 +55,7 @@ struct LiveState: Sendable {
 
     init(backend: Backend, record: StateRecord, history: HistoryState, options: StoreOptions) throws {
         self.backend = backend
+        commandAllowance = options.commandAllowance
         maximumTombstones = options.maximumTombstones
         maximumReplacedBytes = UInt64(clamping: options.maximumReplacedBytes)
         maximumIdempotencyRecords = options.testOnlyMaximumIdempotencyRecords
@@ -98,16 +106,12 @@ struct LiveState: Sendable {
         record.mark.term = term
     }
 
-    /// Applies one command. The reader must have been begun under the present hold of the lock.
-    mutating func apply(_ payload: [UInt8], _ reader: inout BatchReader) throws -> Outcome {
-        let layout: CommandLayout
-        do throws(InvalidCommand) {
-            layout = try payload.withUnsafeBufferPointer { (bytes) throws(InvalidCommand) in
-                try CommandLayout(decoding: UnsafeRawBufferPointer(bytes))
-            }
-        } catch {
-            return .invalid(error)
-        }
+    /// Applies one command.
+    mutating func execute(
+        _ layout: CommandLayout,
+        _ payload: [UInt8],
+        _ reader: inout BatchReader
+    ) throws -> Outcome {
         defer { settleHistory() }
         guard layout.isPlain else { return try applyDecoded(layout, payload, &reader) }
         try beginCommand(at: layout.timestampMilliseconds, &reader)
@@ -128,9 +132,9 @@ struct LiveState: Sendable {
         }
         // What changes more than the key goes the longer way.
         if let lease = current.metadata?.lease, lease != 0 { return try applyDecoded(layout, payload, &reader) }
-        return layout.operation == .put
-            ? put(layout, payload, over: current)
-            : delete(layout, payload, current)
+        guard layout.operation == .put else { return delete(layout, payload, current) }
+        try reader.spend(hashing: layout.valueLength)
+        return put(layout, payload, over: current)
     }
 
     /// What precedes the execution of every command.
@@ -245,6 +249,7 @@ struct LiveState: Sendable {
     ) throws -> CurrentKey {
         let (position, isInActive) = active.find(key)
         var current = CurrentKey(position: position, isInActive: isInActive)
+        try reader.spend(2)
         switch lookUp(key, active: isInActive ? active[position] : nil) {
         case .gone: break
         case .entry(let entry):
@@ -261,6 +266,7 @@ struct LiveState: Sendable {
                 if withItem { current.item = try backend.item(record, key: key) }
             }
         }
+        if withItem { try reader.spend(reading: current.contentSize) }
         return current
     }
 
@@ -287,23 +293,6 @@ struct LiveState: Sendable {
             return entry.isTombstone ? .gone : .entry(entry)
         }
         return table.deletedPrefix(of: key) != nil ? .gone : .below
-    }
-}
-
-/// The read transaction that one hold of the lock uses for all its lookups, begun with the first.
-struct BatchReader: ~Copyable {
-    private var transaction: ReadTransaction?
-
-    init() { transaction = nil }
-
-    mutating func withTransaction(
-        of backend: Backend,
-        _ body: (borrowing ReadTransaction) throws -> Void
-    ) throws {
-        let open = try transaction.take() ?? backend.environment.beginRead()
-        // Not kept after an error: the caller gives up then.
-        try body(open)
-        transaction = consume open
     }
 }
 

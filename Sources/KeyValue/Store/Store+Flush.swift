@@ -53,6 +53,7 @@ extension LiveState {
         let new = FrozenMemtable(table: active, log: log, record: record, history: history)
         frozen = new
         active = Memtable()
+        freezes += 1
         log = EventLog(base: record.mark.revision)
         oldestUnflushed = nil
         return new

@@ -22,6 +22,9 @@ public struct StoreOptions: Hashable, Sendable {
     /// One command that replaces or deletes more bytes of keys and values than this lets the history begin anew behind it, because
     /// the next flush would have to copy them all.
     package var maximumReplacedBytes = 32 << 20
+    /// What a command may cost where others wait for it, in the time of a key that a scan passes, half a microsecond: it is executed elsewhere
+    /// when it costs more, see ``LongCommand``.
+    package var commandAllowance = 4_096
     /// Commits are not flushed to the disk. Only for tests that do not cut the power.
     package var testOnlyNoSync = false
     /// A part of the apply rules: alike on all replicas.
