@@ -182,7 +182,7 @@ let package = Package(
         tests(
             "RaftNodeTests",
             [
-                "RaftNode", "RaftDriver", "Raft",
+                "RaftNode", "RaftDriver", "RaftTransport", "Raft",
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: nio),
                 .product(name: "NIOPosix", package: nio),
