@@ -68,6 +68,9 @@ public final class KeyValueMachine: StateMachine {
                 clock.applied(term: last.term, clusterMilliseconds: store.mark.timestampMilliseconds)
             }
             let outputs = applied.outcomes.map { outcome in outcome.map { Output.success($0) } }
+            if applied.isFull {
+                return AppliedEntries(outputs: outputs) { [store] in store.waitForFlush(isGivenUp: $0) }
+            }
             guard let command = applied.longCommand else { return AppliedEntries(outputs: outputs) }
             return AppliedEntries(outputs: outputs) { command.execute(isGivenUp: $0) }
         } catch {

@@ -152,6 +152,48 @@ import Testing
         }
     }
 
+    @Test(
+        "A memtable whose flush would change too many pages takes no more before it is set aside, and asks for that before"
+    )
+    func fullMemtable() throws {
+        try withTemporaryDirectory { directory in
+            var options = StoreFixture.options
+            options.maximumFlushPages = 400
+            // Never reached by bytes.
+            options.memtableBytes = 1 << 40
+            let fixture = try StoreFixture(directory: directory + "/s", options: options)
+            let store = fixture.store
+            let entries = (1...300).map { number in
+                let command = Command.put(key: "k\(number * 7_919 % 10_007)".bytes, value: "x".bytes)
+                let payload = command.encode(timestampMilliseconds: 0)
+                return CommittedEntry.command(index: UInt64(number), term: 1, payload: payload)
+            }
+            let applied = try step(store, entries[...])
+            #expect(applied.isFull && (80...100).contains(applied.outcomes.count), "\(applied.outcomes.count)")
+            #expect(store.pendingBytes >= options.memtableBytes && store.shouldFlush)
+            #expect(try step(store, entries[applied.outcomes.count...]).outcomes.isEmpty)
+            try store.flush()
+            store.waitForFlush(isGivenUp: never)
+            #expect(!store.shouldFlush)
+            #expect(try step(store, entries[applied.outcomes.count...]).outcomes.count > 50)
+            // What changes a key that is there, or the same key again, changes fewer pages.
+            var (count, rounds) = (Int(store.mark.index), 0)
+            while count < entries.count {
+                try store.flush()
+                count += try step(store, entries[count...]).outcomes.count
+                rounds += 1
+            }
+            #expect(rounds < 5)
+            try store.flush()
+            let index = store.mark.index
+            let again = entries.enumerated().map { offset, entry in
+                guard case .command(_, _, let payload) = entry else { preconditionFailure("all are") }
+                return CommittedEntry.command(index: index + 1 + UInt64(offset), term: 1, payload: payload)
+            }
+            #expect(try step(store, again[...]).outcomes.count > 150)
+        }
+    }
+
     @Test("Entries are applied in slices: at least one each time, however soon the time is up")
     func slices() throws {
         try withFixture(keys: 1) { fixture in

@@ -77,6 +77,7 @@ final class StoreFixture {
             let applied = try store.apply(entries[outcomes.count...]) { Bool.random(using: &generator) }
             #expect(store.mark.index == mark.index + UInt64(applied.outcomes.count))
             outcomes += applied.outcomes
+            if applied.isFull { try store.flush() }
             guard let command = applied.longCommand else { continue }
             putOff += 1
             switch Int.random(in: 0..<8, using: &generator) {

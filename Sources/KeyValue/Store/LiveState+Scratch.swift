@@ -23,16 +23,17 @@ struct Undo: Sendable {
     private let outcomeAges: OutcomeAges
     private let audit: Audit?
     private let oldestUnflushed: UInt64?
+    private let itemPages: Int
 
     init(_ state: LiveState) {
         (active, record, outcomeAges) = (state.active, state.record, state.outcomeAges)
-        (audit, oldestUnflushed) = (state.audit, state.oldestUnflushed)
+        (audit, oldestUnflushed, itemPages) = (state.audit, state.oldestUnflushed, state.itemPages)
     }
 
     func restore(_ state: inout LiveState) {
         precondition(state.scratch == nil, "what was drafted is rolled back first")
         (state.active, state.record, state.outcomeAges) = (active, record, outcomeAges)
-        (state.audit, state.oldestUnflushed) = (audit, oldestUnflushed)
+        (state.audit, state.oldestUnflushed, state.itemPages) = (audit, oldestUnflushed, itemPages)
     }
 }
 

@@ -38,6 +38,8 @@ struct LiveState: Sendable {
     var undo: Undo?
     /// The command of the next entry, while it is executed on a copy.
     var longCommand: LongCommand?
+    /// How many pages the flush of the active memtable changes at most, but for the history.
+    var itemPages = 0
     /// How often the active memtable was set aside.
     var freezes = 0
     /// While the state's hash is being recomputed.
@@ -47,6 +49,8 @@ struct LiveState: Sendable {
     var replacedBytes: UInt64 = 0
 
     let commandAllowance: Int
+    let maximumFlushPages: Int
+    private let memtableBytes: Int
     let maximumTombstones: Int
     /// What one command may replace or delete without an end of the history: a flush copies what it replaces.
     let maximumReplacedBytes: UInt64
@@ -56,6 +60,8 @@ struct LiveState: Sendable {
     init(backend: Backend, record: StateRecord, history: HistoryState, options: StoreOptions) throws {
         self.backend = backend
         commandAllowance = options.commandAllowance
+        maximumFlushPages = options.maximumFlushPages
+        memtableBytes = min(options.memtableBytes, 1 << 40)
         maximumTombstones = options.maximumTombstones
         maximumReplacedBytes = UInt64(clamping: options.maximumReplacedBytes)
         maximumIdempotencyRecords = options.testOnlyMaximumIdempotencyRecords
@@ -82,8 +88,14 @@ struct LiveState: Sendable {
         leaseClock = clock
     }
 
-    /// What of ``pendingBytes`` no flush has taken up.
-    var activeBytes: Int { active.bytes + log.bytes }
+    /// What of ``pendingBytes`` no flush has taken up. It reaches the bound of the memtable when three quarters of a flush's pages are used up, too.
+    var activeBytes: Int { max(active.bytes + log.bytes, flushPages * memtableBytes / (maximumFlushPages * 3 / 4)) }
+
+    /// How many pages the flush of the active memtable changes at most. Records of the history lie one behind the other.
+    private var flushPages: Int { itemPages + log.bytes >> 11 + log.count >> 3 }
+
+    /// Nothing more can be applied before a flush sets the active memtable aside.
+    var isFull: Bool { flushPages >= maximumFlushPages }
 
     var pendingBytes: Int { activeBytes + (frozen?.bytes ?? 0) }
 
@@ -188,7 +200,10 @@ struct LiveState: Sendable {
             record.contentBytes += UInt64(entry.isTombstone ? 0 : entry.contentSize)
         }
         if isThere == entry.isTombstone { count(entry.isTombstone ? .max : 1, inSpace: entry.space) }
-        if scratch == nil { noteInHistory(entry, over: current) }
+        if scratch == nil {
+            countPages(entry, over: current)
+            noteInHistory(entry, over: current)
+        }
         active.put(entry, at: current.position, replacing: current.isInActive)
         if scratch == nil {
             if audit != nil { entry.withKey { audit?.note($0, change: entry.hash &- current.hash) } }
@@ -206,11 +221,22 @@ struct LiveState: Sendable {
         record.contentBytes -= doomed.contentBytes
         active.deletePrefix(rawPrefix)
         if scratch == nil {
+            // Those at both ends; one that becomes empty in between is used again.
+            itemPages += 16
             audit = nil
             forgetHistory()
         } else {
             scratch?.hidden.append((rawPrefix, doomed))
         }
+    }
+
+    /// Anywhere in the state: the page that holds a record, another one where that is split or merged, and those of a large value. A key that comes
+    /// or goes is looked for among those that were deleted, too.
+    private mutating func countPages(_ entry: MemtableEntry, over current: CurrentKey) {
+        if !current.isInActive { itemPages += 2 }
+        itemPages += entry.size >> 12
+        let isThere = current.metadata != nil
+        if isThere == entry.isTombstone, Space(rawValue: entry.space)?.hasHistory ?? false { itemPages += 2 }
     }
 
     /// Counts records; `change` is added modulo 2^64.

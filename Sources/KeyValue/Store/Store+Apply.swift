@@ -18,6 +18,10 @@ public struct AppliedCommands: Sendable {
     public var outcomes: [Outcome?] = []
     /// To be executed before the next entry can be applied.
     public var longCommand: LongCommand?
+    /// The memtable is full: nothing more can be applied before a flush, see ``Store/waitForFlush(isGivenUp:)``.
+    public var isFull = false
+
+    fileprivate var mustWait: Bool { longCommand != nil || isFull }
 }
 
 extension Store {
@@ -37,7 +41,7 @@ extension Store {
 
     /// Applies the first of the entries, as ``apply(_:)`` does, until `isTimeUp`, which is asked every millisecond or so; at least one, unless the
     /// first is a command that takes long. That is answered: execute it, and apply what is left again. What is flushed or
-    /// installed meanwhile may undo that work; it is answered once more then.
+    /// installed meanwhile may undo that work; it is answered once more then. Nor is any entry applied while the memtable is full.
     public func apply(
         _ entries: some Collection<CommittedEntry>,
         isTimeUp: () -> Bool
@@ -72,7 +76,11 @@ extension Store {
                 }
                 var reader = BatchReader(allowance: state.commandAllowance, isGivenUp: isGivenUp)
                 var (room, cost) = (Self.entriesPerHold, 0)
-                while applied.longCommand == nil, let entry = rest.first, room > 0, cost < Self.costPerHold {
+                while !applied.mustWait, let entry = rest.first, room > 0, cost < Self.costPerHold {
+                    if state.isFull, isGivenUp == nil {
+                        applied.isFull = true
+                        break
+                    }
                     do {
                         applied.outcomes.append(try state.apply(entry, &reader))
                         rest.removeFirst()
@@ -85,7 +93,7 @@ extension Store {
                 return (first, state.record.mark.revision)
             }
             withExtendedLifetime(old) {}
-        } while !rest.isEmpty && applied.longCommand == nil && !isTimeUp()
+        } while !rest.isEmpty && !applied.mustWait && !isTimeUp()
         return applied
     }
 
