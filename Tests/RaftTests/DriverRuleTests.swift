@@ -148,7 +148,9 @@ import Testing
         #expect(busy.act { $0.flushed(position(2, 1), into: &$1) }.restore == Self.base(9, 3))
     }
 
-    @Test("What was given out may be applied in parts: reads count on each at once, and nothing more is given out before the last")
+    @Test(
+        "What was given out may be applied in parts: reads count on each at once, and nothing more is given out before the last"
+    )
     func appliedInParts() {
         var follower = DriverBench()
         let entries = [command(2, 1), command(3, 1), command(4, 1)]
