@@ -57,20 +57,28 @@ public final class KeyValueMachine: StateMachine {
         return LogPosition(index: index, term: term)
     }
 
-    public func apply(_ entries: ArraySlice<Entry>) -> [Output?] {
-        if let fault { return refuse(entries, fault) }
+    public func apply(
+        _ entries: ArraySlice<Entry>,
+        isTimeUp: () -> Bool
+    ) -> AppliedEntries<Output> {
+        if let fault { return AppliedEntries(outputs: refuse(entries, fault)) }
         do {
-            let outcomes = try store.apply(entries.lazy.map { CommittedEntry($0) })
-            if let last = entries.last {
+            let applied = try store.apply(entries.lazy.map { CommittedEntry($0) }, isTimeUp: isTimeUp)
+            if let last = entries.prefix(applied.outcomes.count).last {
                 clock.applied(term: last.term, clusterMilliseconds: store.mark.timestampMilliseconds)
             }
-            return outcomes.map { outcome in outcome.map { .success($0) } }
+            let outputs = applied.outcomes.map { outcome in outcome.map { Output.success($0) } }
+            if applied.isFull {
+                return AppliedEntries(outputs: outputs) { [store] in store.waitForFlush(isGivenUp: $0) }
+            }
+            guard let command = applied.longCommand else { return AppliedEntries(outputs: outputs) }
+            return AppliedEntries(outputs: outputs) { command.execute(isGivenUp: $0) }
         } catch {
             let message = "an entry from \(entries.first?.index ?? 0) on could not be applied: \(error)"
             let fault = error as? StoreError ?? StoreError(code: .system, path: "", message: message)
             failure.withLock { $0 = fault }
             onFailure(fault)
-            return refuse(entries, fault)
+            return AppliedEntries(outputs: refuse(entries, fault))
         }
     }
 

@@ -47,22 +47,14 @@ struct ComparisonState {
 /// The servers compare the hashes of their states, so that a replica that went wrong unnoticed (a changed byte behind all
 /// checksums, a fault of memory, a bug) serves nobody.
 extension Engine {
-    /// Applies, and notes the state's hash at each agreed index on the way.
-    func applyNoting(_ entries: [Entry]) -> [Machine.Output?] {
+    /// Applies some of the entries, and notes the state's hash where the last of them stands at an agreed index.
+    func applyNoting(_ entries: ArraySlice<Entry>, isTimeUp: () -> Bool) -> AppliedEntries<Machine.Output> {
         let period = options.comparisonEntries
-        guard period > 0, let first = entries.first, let last = entries.last,
-            last.index / period != (first.index - 1) / period
-        else { return machine.apply(entries[...]) }
-        var outputs: [Machine.Output?] = []
-        outputs.reserveCapacity(entries.count)
-        var rest = entries[...]
-        while let next = rest.first {
-            let part = rest.prefix(Int(clamping: period - (next.index - 1) % period))
-            outputs += machine.apply(part)
-            rest = rest[part.endIndex...]
-            if let last = part.last, last.index % period == 0 { note(last.index) }
-        }
-        return outputs
+        guard period > 0, let first = entries.first else { return machine.apply(entries, isTimeUp: isTimeUp) }
+        let part = entries.prefix(Int(clamping: period - (first.index - 1) % period))
+        let applied = machine.apply(part, isTimeUp: isTimeUp)
+        if applied.outputs.count == part.count, let last = part.last, last.index % period == 0 { note(last.index) }
+        return applied
     }
 
     private func note(_ index: LogIndex) {

@@ -315,6 +315,7 @@ extension Engine {
         let committer = (try? await loop.submit { [self] in self.committer }.get()) ?? nil
         await blocking { [self] in
             verifier.shutdown()
+            applier.shutdown()
             background.shutdown()
             committer?.shutdown()
             reader.shutdown()

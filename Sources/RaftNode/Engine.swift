@@ -44,13 +44,15 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
     let streams: WorkerThread
     /// Recomputes the state's hash, slowly.
     let verifier: WorkerThread
+    /// What a command needs that takes long.
+    let applier: WorkerThread
 
     var driver: Driver
     var identity: Identity
     var committer: GroupCommitter?
     private var nextToken: Token = Driver.internalToken + 1
     private var waiters: [Token: Waiter] = [:]
-    private var answers = Answers<Machine.Output>()
+    var answers = Answers<Machine.Output>()
     var tickTask: RepeatedTask?
     private(set) var hasFailed = false
     /// Nothing is done any more.
@@ -82,6 +84,10 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
     var isAskingToJoin = false
     var nextJoinTick: UInt64 = 50
     var comparison: ComparisonState
+    var applying = Applying()
+    /// The longest that one piece of work has held the loop.
+    private var longestHold = Duration.zero
+    private var isHolding = false
     private var isPerforming = false
     private var backlog: Deque<Driver.Actions> = []
 
@@ -115,6 +121,7 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
         self.reader = workers.reader
         self.streams = workers.streams
         self.verifier = workers.verifier
+        self.applier = workers.applier
         self.comparison = ComparisonState(quarantine: quarantine)
     }
 
@@ -124,6 +131,7 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
         let reader: WorkerThread
         let streams: WorkerThread
         let verifier = WorkerThread(name: "kontiki-verify", capacity: 1)
+        let applier = WorkerThread(name: "kontiki-apply", capacity: 64)
 
         init(_ bounds: NodeOptions.Queues) {
             background = WorkerThread(name: "kontiki-state", capacity: bounds.background)
@@ -162,15 +170,31 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
     func act(_ body: (inout Driver, inout Driver.Actions) -> Void) {
         loop.preconditionInEventLoop()
         guard isRunning else { return }
-        var actions = Driver.Actions()
-        body(&driver, &actions)
-        backlog.append(actions)
-        // What an action causes at once (a completion that asks for more, say) waits its turn.
-        guard !isPerforming else { return }
-        isPerforming = true
-        while !hasFailed, let next = backlog.popFirst() { perform(next) }
-        isPerforming = false
-        observe()
+        holdingLoop {
+            var actions = Driver.Actions()
+            body(&driver, &actions)
+            backlog.append(actions)
+            // What an action causes at once (a completion that asks for more, say) waits its turn.
+            guard !isPerforming else { return }
+            isPerforming = true
+            while !hasFailed, let next = backlog.popFirst() { perform(next) }
+            isPerforming = false
+            observe()
+        }
+    }
+
+    /// Does a piece of work, during which nothing else happens on the loop, and counts how long that took.
+    func holdingLoop(_ body: () -> Void) {
+        guard !isHolding, let metrics = options.metrics else { return body() }
+        isHolding = true
+        let start = ContinuousClock.now
+        body()
+        let duration = start.duration(to: .now)
+        isHolding = false
+        metrics.loopHold.observe(duration)
+        guard duration > longestHold else { return }
+        longestHold = duration
+        metrics.longestLoopHold.set(duration / .seconds(1))
     }
 
     /// Stops for good and says so; nothing is written, sent or answered as done after it (R6).
@@ -180,6 +204,7 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
         logger.critical("the node stops", metadata: ["reason": "\(reason)"])
         tickTask?.cancel()
         scrubTask?.cancel()
+        giveUpApply()
         inbox.close()
         endAllWaiters()
         board.update { $0.fault = reason }
@@ -233,6 +258,7 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
     /// The last thing that happens to an engine.
     func stop() {
         isStopped = true
+        giveUpApply()
         endAllWaiters()
     }
 
@@ -253,6 +279,8 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
 
     private func perform(_ actions: Driver.Actions) {
         if let violation = actions.halt { return fail(violation.description) }
+        // What was being applied is a part of the state that comes.
+        if driver.isLoadingSnapshot { giveUpApply() }
         for write in actions.writes {
             options.observer?.writes(write)
             committer?.submit(write)
@@ -264,25 +292,11 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
         }
         for fetch in actions.fetches { startFetch(fetch.purpose, fetch.range, maxBytes: fetch.maxBytes) }
         for outcome in actions.outcomes { settle(outcome) }
-        if !actions.apply.isEmpty { apply(actions.apply) }
+        if !actions.apply.isEmpty { beginApply(actions.apply) }
         for send in actions.snapshotSends { startSnapshotSend(send) }
         if let base = actions.restore { startRestore(base) }
         if actions.flush { startFlush() }
         if actions.takeSnapshot { startSnapshot() }
-    }
-
-    private func apply(_ entries: [Entry]) {
-        let outputs = applyNoting(entries)
-        precondition(outputs.count == entries.count, "a machine answers one element for each entry")
-        let keeps = driver.core.awaitsForwardedProposals
-        var bytes = 0
-        for (entry, output) in zip(entries, outputs) {
-            bytes += entry.size
-            guard let output, let token = answers.applied(entry.position, output, keeps: keeps) else { continue }
-            finish(token, .applied(output, at: entry.position))
-        }
-        let last = entries[entries.count - 1].index
-        act { $0.applied(last, bytes: bytes, unflushedBytes: machine.unflushedBytes, into: &$1) }
     }
 
     // MARK: Outcomes
@@ -325,7 +339,7 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
         }
     }
 
-    private func finish(_ token: Token, _ outcome: ProposalOutcome<Machine.Output>) {
+    func finish(_ token: Token, _ outcome: ProposalOutcome<Machine.Output>) {
         if case .proposal(let completion) = waiters.removeValue(forKey: token) { completion(outcome) }
     }
 

@@ -2,7 +2,7 @@ public import Raft
 
 /// What a replicated log drives: a deterministic machine with its own durable state.
 ///
-/// The node calls ``apply(_:)`` for every committed entry exactly once and in order, on its Raft loop, and the methods that touch
+/// The node applies every committed entry exactly once and in order, on its Raft loop (see ``apply(_:)``), and calls the methods that touch
 /// the disk on one background thread. Reads by the embedding program may come from any thread, at any time.
 public protocol StateMachine: AnyObject, Sendable {
     /// What applying a command answers.
@@ -16,7 +16,17 @@ public protocol StateMachine: AnyObject, Sendable {
     /// Applies committed entries, contiguous and in order; answers one element for each, nil for entries that are no commands.
     ///
     /// Called on the Raft loop: it must not wait for the disk. It must be a pure function of the state and the entries.
+    ///
+    /// A machine has this or ``apply(_:isTimeUp:)``; each has a default that is made of the other.
     func apply(_ entries: ArraySlice<Entry>) -> [Output?]
+
+    /// Applies the first of some committed entries, as ``apply(_:)`` does, and answers one element for each that it applied, the rest of them is
+    /// given again: messages, heartbeats and reads go on in between.
+    ///
+    /// It should stop soon after `isTimeUp` answers true (milliseconds after the call), and applies at least one entry, or names the work that
+    /// the next one needs and that takes longer. Called on the Raft loop, with no less than what was left the last time, unless
+    /// ``restore(position:configuration:from:)`` has replaced the state meanwhile. The default calls ``apply(_:)`` with a few entries at once.
+    func apply(_ entries: ArraySlice<Entry>, isTimeUp: () -> Bool) -> AppliedEntries<Output>
 
     /// This node leads in `term` from now on. Its state may not have all that earlier leaders committed yet: it has once the first
     /// entry of `term` is applied. Raft loop; the default does nothing.
@@ -84,7 +94,39 @@ public protocol StateMachine: AnyObject, Sendable {
     func verifyState(pause: (_ bytes: Int) -> Bool) throws -> StateVerification
 }
 
+/// What ``StateMachine/apply(_:isTimeUp:)`` did.
+public struct AppliedEntries<Output: Sendable>: Sendable {
+    /// For the entries that were applied, from the first on; nil for those that are no commands.
+    public var outputs: [Output?]
+    /// What is to be done before the next entry can be applied. The node does it on a thread of its own, and then calls again. A machine that is
+    /// closed waits for it to end: it should ask every few milliseconds whether it is given up. What it does must not be seen before the entry is applied.
+    public var work: (@Sendable (_ isGivenUp: () -> Bool) -> Void)?
+
+    public init(outputs: [Output?], work: (@Sendable (_ isGivenUp: () -> Bool) -> Void)? = nil) {
+        self.outputs = outputs
+        self.work = work
+    }
+}
+
 extension StateMachine {
+    public func apply(_ entries: ArraySlice<Entry>) -> [Output?] {
+        var outputs: [Output?] = []
+        while outputs.count < entries.count {
+            let applied = apply(entries.dropFirst(outputs.count)) { false }
+            outputs += applied.outputs
+            applied.work? { false }
+        }
+        return outputs
+    }
+
+    public func apply(_ entries: ArraySlice<Entry>, isTimeUp: () -> Bool) -> AppliedEntries<Output> {
+        var outputs: [Output?] = []
+        repeat {
+            outputs += apply(entries.dropFirst(outputs.count).prefix(16))
+        } while outputs.count < entries.count && !isTimeUp()
+        return AppliedEntries(outputs: outputs)
+    }
+
     public func leadershipBegan(term: Term) {}
 
     public func leadershipEnded() {}

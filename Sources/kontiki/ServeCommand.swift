@@ -171,7 +171,12 @@ struct BoundOptions: ParsableArguments {
         )
     )
     var trailingLogBytes = ByteSize(16 << 20)
-    @Option(help: ArgumentHelp("Make the state durable when this much of it is in memory only.", valueName: "size"))
+    @Option(
+        help: ArgumentHelp(
+            "Make the state durable when this much of it is in memory only; sooner where that would change more than 70,000 pages of the disk.",
+            valueName: "size"
+        )
+    )
     var memtableBytes = ByteSize(32 << 20)
     @Option(
         help: ArgumentHelp(

@@ -71,7 +71,11 @@ private struct TicketCount {
         try withTemporaryDirectory { directory in
             var generator = SeededGenerator(seed: seed)
             let one = try fixture(directory + "/1")
-            let two = try fixture(directory + "/2")
+            // The other applies in pieces.
+            var cheap = options()
+            cheap.commandAllowance = 8
+            let two = try StoreFixture(directory: directory + "/2", options: cheap)
+            (two.model.maximumAnswered, two.pieces) = (8, SeededGenerator(seed: seed &+ 1))
             var repeats = TicketCount()
             for round in 0..<120 {
                 for _ in 0..<Int.random(in: 1..<40, using: &generator) {
@@ -102,8 +106,13 @@ private struct TicketCount {
                         }
                     }
                     #expect(try one.store.checksum().checksum == two.store.checksum().checksum)
+                    let floor = max(one.store.compactRevision, two.store.compactRevision)
+                    #expect(try one.store.events(after: floor).events == two.store.events(after: floor).events)
+                    let now = one.model.now + 20_000
+                    #expect(one.store.dueLeases(at: now, limit: 99) == two.store.dueLeases(at: now, limit: 99))
                 }
             }
+            #expect(two.putOff > 100, "\(two.putOff), seed \(seed)")
             #expect(repeats.holding > 0 && repeats.queued > 0 && repeats.kept > 0, "\(repeats), seed \(seed)")
             try one.store.flush()
             try one.store.close()
@@ -124,8 +133,9 @@ private struct TicketCount {
             // Prefixes are hidden or not, by number and by bytes.
             options.maximumTombstones = 2
             options.maximumReplacedBytes = 40
+            options.commandAllowance = 20
             let fixture = try StoreFixture(directory: directory + "/s", options: options)
-            fixture.model.maximumAnswered = 8
+            (fixture.model.maximumAnswered, fixture.pieces) = (8, SeededGenerator(seed: seed &+ 1))
             for step in 0..<2_500 {
                 var request = Request.random(using: &generator, fixture.model)
                 switch Int.random(in: 0..<10, using: &generator) {

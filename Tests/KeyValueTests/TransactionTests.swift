@@ -69,6 +69,39 @@ import Testing
         }
     }
 
+    @Test(
+        "A transaction answers 10,000 keys at most, in all its ranges and gets together, and what counts is the same on every replica"
+    )
+    func answeredKeys() throws {
+        try withFixture { fixture in
+            let store = fixture.store
+            func apply(_ operations: [Transaction.Operation]) throws -> Outcome {
+                let payload = Command.transaction(Transaction(success: operations)).encode(timestampMilliseconds: 0)
+                return try store.apply(index: store.mark.index + 1, term: 1, payload: payload)
+            }
+            for part in 0..<10 {
+                for start in stride(from: 0, to: 500, by: 100) {
+                    let numbers = start..<start + 100
+                    _ = try apply(numbers.map { .put(Put(key: "p/\(part)/\($0)".bytes, value: "x".bytes)) })
+                }
+                if part % 4 == 3 { try store.flush() }
+            }
+            let all = Transaction.Operation.range(prefix: "p/".bytes, limit: 10_000)
+            let one = Transaction.Operation.get("p/0/0".bytes)
+            let none = Transaction.Operation.get("q".bytes)
+            guard case .transaction(let done) = try apply([all, none, all]),
+                case .range(let items, false) = done.results[2]
+            else {
+                Issue.record("10,000 keys are not answered")
+                return
+            }
+            #expect(items.count == 5_000)
+            #expect(try apply([all, all, one]) == .tooLarge(.resultItems))
+            #expect(try apply([one, all, all]) == .tooLarge(.resultItems))
+            #expect(try apply(Array(repeating: all, count: 128)) == .tooLarge(.resultItems))
+        }
+    }
+
     @Test("Limits are refused, and nothing is executed")
     func limits() throws {
         try withFixture { fixture in

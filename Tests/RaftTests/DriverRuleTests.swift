@@ -148,6 +148,23 @@ import Testing
         #expect(busy.act { $0.flushed(position(2, 1), into: &$1) }.restore == Self.base(9, 3))
     }
 
+    @Test(
+        "What was given out may be applied in parts: reads count on each at once, and nothing more is given out before the last"
+    )
+    func appliedInParts() {
+        var follower = DriverBench()
+        let entries = [command(2, 1), command(3, 1), command(4, 1)]
+        follower.append(behind: position(1, 1), entries, commit: 4)
+        #expect(follower.persist().apply == entries)
+        follower.append(behind: position(4, 1), [command(5, 1)], commit: 5)
+        #expect(follower.persist().apply.isEmpty)
+        #expect(follower.applied([entries[0]]).apply.isEmpty)
+        #expect(follower.core.appliedIndex == 2)
+        #expect(follower.applied([entries[1]]).apply.isEmpty)
+        #expect(follower.step(.tick).apply.isEmpty)
+        #expect(follower.applied([entries[2]]).apply == [command(5, 1)])
+    }
+
     @Test("R40: nothing is given out to apply while a snapshot is loaded")
     func nothingIsAppliedDuringRestore() {
         var follower = DriverBench()

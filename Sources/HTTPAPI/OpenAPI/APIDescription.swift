@@ -151,7 +151,9 @@ enum APIDescription {
             summary: "Compare, and execute one of two lists of operations, in one atomic step",
             detail:
                 "success is executed when all comparisons hold, else failure. Operations are executed in order, and later ones see "
-                + "what earlier ones did. At most 128 comparisons and 128 operations in each list.",
+                + "what earlier ones did. At most 128 comparisons and 128 operations in each list. All gets together answer at most "
+                + "10,000 keys and 8 MiB, in which each key counts with its value and 64 bytes; all deletes of prefixes together delete "
+                + "at most 10,000 keys. What would be beyond is refused with 413, and nothing is done.",
             parameters: ["timeout", "redirect"],
             fields: options,
             body: "Transaction",

@@ -68,6 +68,13 @@ struct CommandLayout {
     var isPlain: Bool {
         operation.rawValue <= Operation.deletePrefix.rawValue && flags.isSubset(of: .returnsPrevious)
     }
+    /// Whether executing it may take long: what is none of these touches a few small records.
+    var mayTakeLong: Bool {
+        switch operation {
+        case .deletePrefix, .transaction, .keepLeasesAlive, .revokeLease, .expireLeases: true
+        default: returnsPrevious || valueLength > 1 << 20
+        }
+    }
     var hasOptions: Bool { !flags.isDisjoint(with: [.idempotency, .fence]) }
     var hasLease: Bool { !flags.isDisjoint(with: [.leaseAttached, .leaseTTL]) }
 

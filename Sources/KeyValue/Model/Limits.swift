@@ -10,8 +10,12 @@ public enum KeyValueLimits {
     public static let maximumCompares = 128
     /// The most operations in each branch of a transaction.
     public static let maximumOperations = 128
-    /// The most bytes of keys and values that a transaction answers.
+    /// The most bytes that a transaction answers: of keys and values, with ``resultItemBytes`` for each.
     public static let maximumResultBytes = 8 << 20
+    /// What each answered key counts beside its own bytes and its value's: metadata, and what frames them in any text.
+    public static let resultItemBytes = 64
+    /// The most keys that a transaction answers, those of all its ranges and gets together.
+    public static let maximumResultItems = 10_000
     /// The most keys that a transaction deletes by prefixes.
     public static let maximumDeletedKeys = 10_000
     /// The most keys with leases that go with a deleted prefix: each is a change of its lease, too.

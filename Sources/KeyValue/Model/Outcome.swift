@@ -86,13 +86,16 @@ public enum ExceededLimit: UInt8, Hashable, Sendable, CustomStringConvertible {
     case deletedKeys = 2
     case outcomeBytes = 3
     case lockQueue = 4
+    case resultItems = 5
 
     public var description: String {
         switch self {
-        case .resultBytes: "a transaction answers at most 8 MiB"
+        case .resultBytes: "a transaction answers at most 8 MiB, each key counted with 64 bytes more"
+        case .resultItems:
+            "a transaction answers at most 10,000 keys in all its gets together; ask for fewer, or read pages of a listing at one revision"
         case .deletedKeys:
             "a request deletes at most 10,000 keys that have leases, and a transaction at most 10,000 keys, by prefixes; "
-                + "delete in smaller prefixes"
+                + "delete in smaller prefixes, or a large one by itself"
         case .outcomeBytes: "with an idempotency key, an answer has at most 256 KiB"
         case .lockQueue: "at most 256 wait for one lock, with 32 KiB of values in all"
         }

@@ -136,6 +136,8 @@ private struct Jumps {
 extension Backend {
     /// The most records that one flush removes, beside twice as many as it adds.
     private static let trimmedAtLeast = 4096
+    /// And the most of deletes: each changes a page anywhere among the deleted keys, or two.
+    private static let trimmedDeletes = 10_000
 
     /// Adds the changes of a memtable to the history, before its items are written: what they replace is taken from there.
     func writeHistory(_ frozen: FrozenMemtable, in transaction: borrowing WriteTransaction) throws {
@@ -259,7 +261,7 @@ extension Backend {
         try transaction.withCursor(in: history) { cursor in
             var room = limit
             var item = try cursor.first()
-            while let current = item, room > 0 {
+            while let current = item, room > 0, deleted.count < Self.trimmedDeletes {
                 guard let (revision, key) = HistoryRecord.split(current.key), revision <= floor else { break }
                 let record = try decodeHistory(current.value, place: current.key)
                 if record.kind != .put { deleted.append((revision, Array(key))) }

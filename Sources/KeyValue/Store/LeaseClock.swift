@@ -15,9 +15,19 @@ struct LeaseClock: Sendable {
     /// Holds every deadline of `deadlines`, and old ones besides, which are dropped when they come up.
     private var queue = Heap<Deadline>()
 
-    var count: Int { deadlines.count }
+    /// What was set and removed (nil), in order, where that is all that is kept.
+    private var recorded: [(lease: UInt64, deadline: UInt64?)]?
+
+    init() {}
+
+    /// One that only keeps what is done to it, for another to ``follow(_:)``.
+    init(recording: Bool) { recorded = recording ? [] : nil }
 
     mutating func set(_ lease: UInt64, deadline: UInt64) {
+        guard recorded == nil else {
+            recorded?.append((lease, deadline))
+            return
+        }
         guard deadlines.updateValue(deadline, forKey: lease) != deadline else { return }
         queue.insert(Deadline(time: deadline, lease: lease))
         // Leases that are kept alive again and again must not fill the memory.
@@ -26,7 +36,17 @@ struct LeaseClock: Sendable {
         }
     }
 
-    mutating func remove(_ lease: UInt64) { deadlines[lease] = nil }
+    mutating func remove(_ lease: UInt64) {
+        deadlines[lease] = nil
+        recorded?.append((lease, nil))
+    }
+
+    /// Does what was done to one that records.
+    mutating func follow(_ other: LeaseClock) {
+        for (lease, deadline) in other.recorded ?? [] {
+            if let deadline { set(lease, deadline: deadline) } else { remove(lease) }
+        }
+    }
 
     /// The first deadline; nil when there is no lease.
     mutating func next() -> UInt64? {

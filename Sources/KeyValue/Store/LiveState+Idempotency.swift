@@ -77,7 +77,7 @@ extension LiveState {
         for _ in 0..<KeyValueLimits.idempotencyEvictionsPerCommand {
             let isOver = record.idempotencyCount > maximumIdempotencyRecords
             guard isOver ? outcomeAges.floor < now : isOld(outcomeAges.floor) else { return }
-            if outcomeAges.oldest.isEmpty { try findOldest() }
+            if outcomeAges.oldest.isEmpty { try findOldest(&reader) }
             guard let (time, key) = outcomeAges.oldest.first else {
                 outcomeAges.floor = now
                 return
@@ -94,12 +94,12 @@ extension LiveState {
         now >= KeyValueLimits.idempotencyAgeMilliseconds && time <= now - KeyValueLimits.idempotencyAgeMilliseconds
     }
 
-    private mutating func findOldest() throws {
+    private mutating func findOldest(_ reader: inout BatchReader) throws {
         var bounds = KeyBounds(prefix: [Space.idempotencyTimes.rawValue])
         bounds.raise(toAtLeast: Space.idempotencyTimes.raw(outcomeAges.floor))
         bounds.lower(toBelow: Space.idempotencyTimes.raw(now))
         var oldest: Deque<(time: UInt64, key: [UInt8])> = []
-        try makeView().scan(bounds) { scanned in
+        try makeView().scan(bounds, passing: { try reader.spend(1) }) { scanned in
             scanned.withUserKey { key in
                 guard let time = UInt64(bigEndianBytes: key.prefix(8)) else { return }
                 oldest.append((time, Array(key.dropFirst(8))))

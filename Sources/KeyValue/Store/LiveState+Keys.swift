@@ -61,6 +61,7 @@ extension LiveState {
             lease = id
         case .ttl: lease = try chooseLease(&reader)
         }
+        try reader.spend(hashing: put.value.count)
         let rawKey = Space.keys.raw(put.key)
         let metadata = nextMetadata(of: current, lease: lease)
         set(
@@ -104,13 +105,17 @@ extension LiveState {
         _ reader: inout BatchReader
     ) throws -> Outcome {
         let rawKey = Space.keys.raw(key)
-        let current = try find(rawKey, withItem: true, &reader)
+        var current = try find(rawKey, withItem: false, &reader)
         guard condition.holds(modRevision: current.metadata?.modRevision) else {
             return .conditionFailed(revision: priorRevision, current: current.metadata)
         }
         var old: Int64 = 0
-        if let item = current.item {
-            guard let number = Self.number(item.value) else {
+        if current.metadata != nil {
+            // No number is as long as a value may be, which need not be read then.
+            if current.contentSize - key.count <= Self.maximumDigits {
+                current = try find(rawKey, withItem: true, &reader)
+            }
+            guard let item = current.item, let number = Self.number(item.value) else {
                 throw Refusal(.notANumber(revision: priorRevision, .notANumber, operation: operation))
             }
             old = number
@@ -136,10 +141,10 @@ extension LiveState {
     }
 
     /// A decimal number: digits, with a sign or without; nil for anything else, and for more than 64 bits.
-    private static func number(_ bytes: ArraySlice<UInt8>) -> Int64? {
-        guard bytes.count <= 64 else { return nil }
-        return Int64(String(decoding: bytes, as: UTF8.self))
-    }
+    private static func number(_ bytes: ArraySlice<UInt8>) -> Int64? { Int64(String(decoding: bytes, as: UTF8.self)) }
+
+    /// With leading zeros.
+    private static let maximumDigits = 64
 
     // MARK: Prefixes
 
@@ -164,14 +169,17 @@ extension LiveState {
 
     /// Deletes all user keys that begin with a prefix, and answers how many there were.
     mutating func deletePrefix(_ rawPrefix: [UInt8], _ reader: inout BatchReader) throws -> Int {
-        let doomed = try collectAll(rawPrefix) ?? collect(rawPrefix, first: maximumTombstones)
+        let doomed = try collectAll(rawPrefix, &reader) ?? collect(rawPrefix, first: maximumTombstones, &reader)
         guard doomed.leased.count <= KeyValueLimits.maximumDeletedLeasedKeys else {
             throw Refusal(.tooLarge(.deletedKeys))
         }
         guard doomed.count > 0 else { return 0 }
         if doomed.count <= maximumTombstones, doomed.contentBytes <= maximumReplacedBytes {
-            bury(doomed.keys)
+            try bury(doomed.keys, &reader)
         } else {
+            // The memtable is gone through.
+            try reader.spend(active.count / 8)
+            if scratch == nil { undo = nil }
             _ = takeNewRevision()
             hide(rawPrefix, doomed)
         }
@@ -181,10 +189,10 @@ extension LiveState {
 
     /// As ``deletePrefix(_:_:)``, but each for itself, and no more than `limit`.
     mutating func deletePrefix(_ rawPrefix: [UInt8], limit: Int, _ reader: inout BatchReader) throws -> Int {
-        let doomed = try collect(rawPrefix, first: limit, isBounded: true)
+        let doomed = try collect(rawPrefix, first: limit, isBounded: true, &reader)
         guard doomed.count <= limit else { throw Refusal(.tooLarge(.deletedKeys)) }
         guard doomed.count > 0 else { return 0 }
-        bury(doomed.keys)
+        try bury(doomed.keys, &reader)
         if !doomed.leased.isEmpty { try detach(doomed.leased, &reader) }
         return doomed.count
     }
@@ -197,7 +205,9 @@ extension LiveState {
     }
 
     /// A tombstone for each.
-    private mutating func bury(_ keys: [DoomedKey]) {
+    private mutating func bury(_ keys: [DoomedKey], _ reader: inout BatchReader) throws {
+        try reader.spend(3 * keys.count)
+        if scratch == nil { undo = nil }
         let revision = takeNewRevision()
         for doomed in keys {
             let tombstone = MemtableEntry(tombstoneIn: doomed.rawKey, key: 0..<doomed.rawKey.count, revision: revision)
@@ -211,7 +221,7 @@ extension LiveState {
 
     /// What goes when all user keys go and are too many for a tombstone each: what the record of the state counts, less what else is
     /// there. Nil when that would be no quicker than a look at each key, and for any other prefix.
-    private func collectAll(_ rawPrefix: [UInt8]) throws -> Doomed? {
+    private func collectAll(_ rawPrefix: [UInt8], _ reader: inout BatchReader) throws -> Doomed? {
         let others = record.recordCount - record.keyCount
         guard rawPrefix == [Space.keys.rawValue], record.keyCount > UInt64(maximumTombstones), others < record.keyCount,
             let next = KeyBounds.successor(ofPrefix: rawPrefix)
@@ -222,7 +232,7 @@ extension LiveState {
         doomed.hash = record.hash
         var bounds = KeyBounds(prefix: [])
         bounds.raise(toAtLeast: next)
-        try makeView().scan(bounds) { item in
+        try makeView().scan(bounds, passing: { try reader.spend(1) }) { item in
             doomed.hash &-= try item.hash(isRecomputed: false)
             // Each key with a lease has an attachment: the lease's id and the raw key.
             item.withKey { key in
@@ -236,9 +246,14 @@ extension LiveState {
     }
 
     /// - Parameter isBounded: stop when there are more than the first.
-    private func collect(_ rawPrefix: [UInt8], first limit: Int, isBounded: Bool = false) throws -> Doomed {
+    private func collect(
+        _ rawPrefix: [UInt8],
+        first limit: Int,
+        isBounded: Bool = false,
+        _ reader: inout BatchReader
+    ) throws -> Doomed {
         var doomed = Doomed()
-        try makeView().scan(KeyBounds(prefix: rawPrefix)) { item in
+        try makeView().scan(KeyBounds(prefix: rawPrefix), passing: { try reader.spend(1) }) { item in
             let hash = try item.hash(isRecomputed: false)
             let metadata = item.metadata
             item.withKey { key in

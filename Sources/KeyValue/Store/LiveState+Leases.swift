@@ -126,7 +126,8 @@ extension LiveState {
     ) throws -> Int {
         var lease = lease
         var attached: [[UInt8]] = []
-        try makeView().scan(KeyBounds(prefix: Space.attachments.raw(id))) { scanned in
+        let bounds = KeyBounds(prefix: Space.attachments.raw(id))
+        try makeView().scan(bounds, passing: { try reader.spend(1) }) { scanned in
             guard attached.count < room else { return .stop }
             attached.append(scanned.withKey { Array($0.dropFirst(9)) })
             return .next

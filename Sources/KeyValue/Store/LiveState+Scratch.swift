@@ -16,6 +16,27 @@ struct Refusal: Error {
     init(_ outcome: Outcome) { self.outcome = outcome }
 }
 
+/// What the state was before an entry.
+struct Undo: Sendable {
+    private let active: Memtable
+    private let record: StateRecord
+    private let outcomeAges: OutcomeAges
+    private let audit: Audit?
+    private let oldestUnflushed: UInt64?
+    private let itemPages: Int
+
+    init(_ state: LiveState) {
+        (active, record, outcomeAges) = (state.active, state.record, state.outcomeAges)
+        (audit, oldestUnflushed, itemPages) = (state.audit, state.oldestUnflushed, state.itemPages)
+    }
+
+    func restore(_ state: inout LiveState) {
+        precondition(state.scratch == nil, "what was drafted is rolled back first")
+        (state.active, state.record, state.outcomeAges) = (active, record, outcomeAges)
+        (state.audit, state.oldestUnflushed, state.itemPages) = (audit, oldestUnflushed, itemPages)
+    }
+}
+
 extension LiveState {
     /// Applies a command that is more than a put or delete of keys without leases.
     mutating func applyDecoded(
@@ -76,6 +97,10 @@ extension LiveState {
 
     /// Does for good what was drafted.
     private mutating func finish(_ reader: inout BatchReader) throws {
+        // Each is found again, and set.
+        try reader.spend(6 * (scratch?.changed.count ?? 0))
+        if scratch?.hidden.isEmpty == false { try reader.spend((scratch?.active.count ?? 0) / 8) }
+        undo = nil
         guard var draft = scratch.take() else { return }
         active = draft.active
         // Not shared any more, so that it is changed in place.
@@ -84,11 +109,13 @@ extension LiveState {
         record = draft.record
         record.mark = done.mark
         record.lastLease = done.lastLease
+        // What it costs is spent: nothing can put it off any more.
+        var certain = BatchReader(allowance: .max, isGivenUp: nil)
         for (rawPrefix, doomed) in draft.hidden { hide(rawPrefix, doomed) }
         var position = draft.changed.first
         while let place = position {
             let entry = draft.changed[place]
-            let current = try entry.withKey { try find($0, withItem: false, &reader) }
+            let current = try entry.withKey { try find($0, withItem: false, &certain) }
             if current.metadata != nil || !entry.isTombstone { set(entry, over: current) }
             position = draft.changed.position(after: place)
         }

@@ -53,9 +53,9 @@ extension LiveState {
             return .deleted(count: count)
         case .get(let key):
             let item = try find(Space.keys.raw(key), withItem: true, &reader).item
-            if let item { try budget.spend(item) }
+            if let item { try budget.spend(item.key.count + item.value.count) }
             return .item(item)
-        case .range(let prefix, let limit): return try range(prefix, limit, &budget)
+        case .range(let prefix, let limit): return try range(prefix, limit, &budget, &reader)
         case .increment(let key, let by):
             let outcome = try increment(key, by, operation: number, &reader)
             guard case .incremented(_, let value, let createRevision, let version) = outcome else {
@@ -68,18 +68,22 @@ extension LiveState {
     private func range(
         _ prefix: ArraySlice<UInt8>,
         _ limit: Int,
-        _ budget: inout TransactionBudget
+        _ budget: inout TransactionBudget,
+        _ reader: inout BatchReader
     ) throws -> OperationResult {
         var items: [Item] = []
         var more = false
-        try makeView().scan(KeyBounds(prefix: Space.keys.raw(prefix))) { scanned in
+        let bounds = KeyBounds(prefix: Space.keys.raw(prefix))
+        try makeView().scan(bounds, passing: { try reader.spend(1) }) { scanned in
             guard items.count < limit else {
                 more = true
                 return .stop
             }
-            let item = try scanned.item(keysOnly: false)
-            try budget.spend(item)
-            items.append(item)
+            let size = scanned.withUserKey { $0.count } + scanned.valueLength
+            // Before the value is read.
+            try budget.spend(size)
+            try reader.spend(reading: size)
+            items.append(try scanned.item(keysOnly: false))
             return .next
         }
         return .range(items: items, more: more)
@@ -90,9 +94,13 @@ extension LiveState {
 private struct TransactionBudget {
     var deletedKeys = KeyValueLimits.maximumDeletedKeys
     private var resultBytes = KeyValueLimits.maximumResultBytes
+    private var resultItems = KeyValueLimits.maximumResultItems
 
-    mutating func spend(_ item: Item) throws {
-        resultBytes -= item.key.count + item.value.count
+    /// One more key is answered, with so many bytes of key and value.
+    mutating func spend(_ bytes: Int) throws {
+        resultItems -= 1
+        guard resultItems >= 0 else { throw Refusal(.tooLarge(.resultItems)) }
+        resultBytes -= bytes + KeyValueLimits.resultItemBytes
         guard resultBytes >= 0 else { throw Refusal(.tooLarge(.resultBytes)) }
     }
 }

@@ -34,12 +34,23 @@ struct LiveState: Sendable {
     var outcomeAges = OutcomeAges()
     /// While a command is executed that may yet be refused, or may change a record more than once.
     var scratch: Scratch?
+    /// What was before the present entry, while its command may yet be put off.
+    var undo: Undo?
+    /// The command of the next entry, while it is executed on a copy.
+    var longCommand: LongCommand?
+    /// How many pages the flush of the active memtable changes at most, but for the history.
+    var itemPages = 0
+    /// How often the active memtable was set aside.
+    var freezes = 0
     /// While the state's hash is being recomputed.
     var audit: Audit?
 
     /// Bytes of keys and values that the present command has replaced or deleted.
     var replacedBytes: UInt64 = 0
 
+    let commandAllowance: Int
+    let maximumFlushPages: Int
+    private let memtableBytes: Int
     let maximumTombstones: Int
     /// What one command may replace or delete without an end of the history: a flush copies what it replaces.
     let maximumReplacedBytes: UInt64
@@ -48,6 +59,9 @@ struct LiveState: Sendable {
 
     init(backend: Backend, record: StateRecord, history: HistoryState, options: StoreOptions) throws {
         self.backend = backend
+        commandAllowance = options.commandAllowance
+        maximumFlushPages = options.maximumFlushPages
+        memtableBytes = min(options.memtableBytes, 1 << 40)
         maximumTombstones = options.maximumTombstones
         maximumReplacedBytes = UInt64(clamping: options.maximumReplacedBytes)
         maximumIdempotencyRecords = options.testOnlyMaximumIdempotencyRecords
@@ -74,8 +88,14 @@ struct LiveState: Sendable {
         leaseClock = clock
     }
 
-    /// What of ``pendingBytes`` no flush has taken up.
-    var activeBytes: Int { active.bytes + log.bytes }
+    /// What of ``pendingBytes`` no flush has taken up. It reaches the bound of the memtable when three quarters of a flush's pages are used up, too.
+    var activeBytes: Int { max(active.bytes + log.bytes, flushPages * memtableBytes / (maximumFlushPages * 3 / 4)) }
+
+    /// How many pages the flush of the active memtable changes at most. Records of the history lie one behind the other.
+    private var flushPages: Int { itemPages + log.bytes >> 11 + log.count >> 3 }
+
+    /// Nothing more can be applied before a flush sets the active memtable aside.
+    var isFull: Bool { flushPages >= maximumFlushPages }
 
     var pendingBytes: Int { activeBytes + (frozen?.bytes ?? 0) }
 
@@ -98,16 +118,12 @@ struct LiveState: Sendable {
         record.mark.term = term
     }
 
-    /// Applies one command. The reader must have been begun under the present hold of the lock.
-    mutating func apply(_ payload: [UInt8], _ reader: inout BatchReader) throws -> Outcome {
-        let layout: CommandLayout
-        do throws(InvalidCommand) {
-            layout = try payload.withUnsafeBufferPointer { (bytes) throws(InvalidCommand) in
-                try CommandLayout(decoding: UnsafeRawBufferPointer(bytes))
-            }
-        } catch {
-            return .invalid(error)
-        }
+    /// Applies one command.
+    mutating func execute(
+        _ layout: CommandLayout,
+        _ payload: [UInt8],
+        _ reader: inout BatchReader
+    ) throws -> Outcome {
         defer { settleHistory() }
         guard layout.isPlain else { return try applyDecoded(layout, payload, &reader) }
         try beginCommand(at: layout.timestampMilliseconds, &reader)
@@ -128,9 +144,9 @@ struct LiveState: Sendable {
         }
         // What changes more than the key goes the longer way.
         if let lease = current.metadata?.lease, lease != 0 { return try applyDecoded(layout, payload, &reader) }
-        return layout.operation == .put
-            ? put(layout, payload, over: current)
-            : delete(layout, payload, current)
+        guard layout.operation == .put else { return delete(layout, payload, current) }
+        try reader.spend(hashing: layout.valueLength)
+        return put(layout, payload, over: current)
     }
 
     /// What precedes the execution of every command.
@@ -184,7 +200,10 @@ struct LiveState: Sendable {
             record.contentBytes += UInt64(entry.isTombstone ? 0 : entry.contentSize)
         }
         if isThere == entry.isTombstone { count(entry.isTombstone ? .max : 1, inSpace: entry.space) }
-        if scratch == nil { noteInHistory(entry, over: current) }
+        if scratch == nil {
+            countPages(entry, over: current)
+            noteInHistory(entry, over: current)
+        }
         active.put(entry, at: current.position, replacing: current.isInActive)
         if scratch == nil {
             if audit != nil { entry.withKey { audit?.note($0, change: entry.hash &- current.hash) } }
@@ -202,11 +221,22 @@ struct LiveState: Sendable {
         record.contentBytes -= doomed.contentBytes
         active.deletePrefix(rawPrefix)
         if scratch == nil {
+            // Those at both ends; one that becomes empty in between is used again.
+            itemPages += 16
             audit = nil
             forgetHistory()
         } else {
             scratch?.hidden.append((rawPrefix, doomed))
         }
+    }
+
+    /// Anywhere in the state: the page that holds a record, another one where that is split or merged, and those of a large value. A key that comes
+    /// or goes is looked for among those that were deleted, too.
+    private mutating func countPages(_ entry: MemtableEntry, over current: CurrentKey) {
+        if !current.isInActive { itemPages += 2 }
+        itemPages += entry.size >> 12
+        let isThere = current.metadata != nil
+        if isThere == entry.isTombstone, Space(rawValue: entry.space)?.hasHistory ?? false { itemPages += 2 }
     }
 
     /// Counts records; `change` is added modulo 2^64.
@@ -245,6 +275,7 @@ struct LiveState: Sendable {
     ) throws -> CurrentKey {
         let (position, isInActive) = active.find(key)
         var current = CurrentKey(position: position, isInActive: isInActive)
+        try reader.spend(2)
         switch lookUp(key, active: isInActive ? active[position] : nil) {
         case .gone: break
         case .entry(let entry):
@@ -261,6 +292,7 @@ struct LiveState: Sendable {
                 if withItem { current.item = try backend.item(record, key: key) }
             }
         }
+        if withItem { try reader.spend(reading: current.contentSize) }
         return current
     }
 
@@ -287,23 +319,6 @@ struct LiveState: Sendable {
             return entry.isTombstone ? .gone : .entry(entry)
         }
         return table.deletedPrefix(of: key) != nil ? .gone : .below
-    }
-}
-
-/// The read transaction that one hold of the lock uses for all its lookups, begun with the first.
-struct BatchReader: ~Copyable {
-    private var transaction: ReadTransaction?
-
-    init() { transaction = nil }
-
-    mutating func withTransaction(
-        of backend: Backend,
-        _ body: (borrowing ReadTransaction) throws -> Void
-    ) throws {
-        let open = try transaction.take() ?? backend.environment.beginRead()
-        // Not kept after an error: the caller gives up then.
-        try body(open)
-        transaction = consume open
     }
 }
 

@@ -208,18 +208,20 @@ private struct MergeScan: ~Copyable {
         }
     }
 
-    /// Runs over the visible items within the bounds, and over tombstones where they are asked for.
+    /// Runs over the visible items within the bounds, and over tombstones where they are asked for; calls `passing` for whatever it looks at.
     mutating func run(
         _ bounds: KeyBounds,
         _ backend: Backend,
         _ cursor: inout Cursor,
         includesTombstones: Bool,
+        passing: () throws -> Void,
         visit: (ScannedItem) throws -> ScanStep
     ) throws {
         try seek(isReverse ? bounds.upper : bounds.lower, &cursor)
         while let front = front() {
             let isOutside = withKey(front) { isReverse ? bounds.isBelowLower($0) : bounds.isBeyondUpper($0) }
             if isOutside { return }
+            try passing()
             if let prefix = hidingPrefix(front) {
                 try skip(front, hiddenBy: prefix, &cursor)
                 continue
@@ -270,17 +272,25 @@ private struct MergeScan: ~Copyable {
 
 extension ReadView {
     /// Calls `visit` for each record within `bounds` of raw keys, in their order; with
-    /// `includesTombstones` also for those of the memtables.
+    /// `includesTombstones` also for those of the memtables. `passing` is called for each place that is looked at on the way, visible or not.
     func scan(
         _ bounds: KeyBounds,
         isReverse: Bool = false,
         includesTombstones: Bool = false,
+        passing: () throws -> Void = {},
         visit: (ScannedItem) throws -> ScanStep
     ) throws {
         guard !bounds.isEmpty else { return }
         var merge = MergeScan(self, isReverse: isReverse)
         try backend.withItemCursor(in: transaction) { cursor in
-            try merge.run(bounds, backend, &cursor, includesTombstones: includesTombstones, visit: visit)
+            try merge.run(
+                bounds,
+                backend,
+                &cursor,
+                includesTombstones: includesTombstones,
+                passing: passing,
+                visit: visit
+            )
         }
     }
 }

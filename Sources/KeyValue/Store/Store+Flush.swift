@@ -1,6 +1,12 @@
+internal import Glibc
 internal import LMDB
 
 extension Store {
+    /// Returns when a flush has set the memtable aside, so that more can be applied, or when `isGivenUp`.
+    public func waitForFlush(isGivenUp: () -> Bool) {
+        while state.withLock({ $0.isFull }), !isGivenUp() { usleep(1_000) }
+    }
+
     /// Makes everything durable that was applied before the call, and answers the position up to which it is.
     ///
     /// On the flush thread. Applying and reading go on meanwhile, and readers see the same state before, during and after. When it
@@ -53,6 +59,8 @@ extension LiveState {
         let new = FrozenMemtable(table: active, log: log, record: record, history: history)
         frozen = new
         active = Memtable()
+        freezes += 1
+        itemPages = 0
         log = EventLog(base: record.mark.revision)
         oldestUnflushed = nil
         return new

@@ -30,7 +30,7 @@ struct Audit: Sendable {
     private(set) var sum: UInt128 = 0
     private(set) var items: UInt64 = 0
     /// Changes at and above the cursor since the present slice's cut.
-    private var changes: [(key: [UInt8], change: UInt128)] = []
+    private(set) var changes: [(key: [UInt8], change: UInt128)] = []
 
     init(number: UInt64) { self.number = number }
 

@@ -1,6 +1,7 @@
 /// How a store is opened.
 public struct StoreOptions: Hashable, Sendable {
-    /// The bound of the memtable: ``Store/shouldFlush`` answers true when ``Store/pendingBytes`` reaches it.
+    /// The bound of the memtable: ``Store/shouldFlush`` answers true when ``Store/pendingBytes`` reaches it, which it also does where the flush
+    /// would change too many pages for one transaction.
     public var memtableBytes = 32 << 20
     /// How long something applied may wait to be flushed, in milliseconds.
     public var memtableAgeMilliseconds: UInt64 = 30_000
@@ -22,6 +23,12 @@ public struct StoreOptions: Hashable, Sendable {
     /// One command that replaces or deletes more bytes of keys and values than this lets the history begin anew behind it, because
     /// the next flush would have to copy them all.
     package var maximumReplacedBytes = 32 << 20
+    /// What a command may cost where others wait for it, in the time of a key that a scan passes, half a microsecond: it is executed elsewhere
+    /// when it costs more, see ``LongCommand``.
+    package var commandAllowance = 4_096
+    /// How many pages one flush changes at most: nothing more is applied then until a flush has set the memtable aside. LMDB keeps the pages that a
+    /// transaction has changed in a list of 131,071; left are those that trimming the history changes, and room for a large value.
+    package var maximumFlushPages = 92_000
     /// Commits are not flushed to the disk. Only for tests that do not cut the power.
     package var testOnlyNoSync = false
     /// A part of the apply rules: alike on all replicas.
