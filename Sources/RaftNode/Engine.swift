@@ -78,6 +78,7 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
     var isAskingToJoin = false
     var nextJoinTick: UInt64 = 50
     var comparison: ComparisonState
+    var confirmation = Confirmation()
     private var isPerforming = false
     private var backlog: Deque<Driver.Actions> = []
 

@@ -223,6 +223,8 @@ enum Schemas {
                 "role": ["type": "string", "enum": ["leader", "follower", "candidate", "learner"]],
                 "term": count, "leader": ["anyOf": [reference("Leader"), ["type": "null"]]], "first_index": count,
                 "last_index": count, "commit_index": count, "applied_index": count, "snapshot_index": count,
+                "leader_last_index": nullableNumber, "leader_commit_index": nullableNumber, "lag": nullableNumber,
+                "ready": flag,
                 "revision": revision, "uptime": text, "storage": ["type": "object"],
                 "peers": list(reference("Member")),
             ],
