@@ -184,7 +184,7 @@ package struct Invariants: Sendable {
         }
         try checkLog(core, server)
         try checkLeader(core, server)
-        try checkHeard(core, server)
+        try checkHeard(core, server, since: last)
         try checkCommit(since: last, core, server, in: servers)
         last.term = core.term
         last.commit = core.commitIndex
@@ -255,15 +255,16 @@ package struct Invariants: Sendable {
     }
 
     /// What a follower heard of its leader's log was so.
-    private mutating func checkHeard(_ core: Core, _ server: some ObservedServer) throws(Broken) {
-        if core.isLeader {
-            leaderEnds[core.term] = core.lastIndex
-        } else if let heard = core.leaderLog {
-            try demand(
-                heard.last <= leaderEnds[core.term] ?? 0 && heard.commit <= min(heard.last, highestCommit),
-                "server \(server.id.rawValue) heard of \(heard.last), \(heard.commit) of them committed, which its leader does not have"
-            )
+    private mutating func checkHeard(_ core: Core, _ server: some ObservedServer, since last: Seen) throws(Broken) {
+        // A leader may append, say so and stand down in one step.
+        for term in (last.isLeader ? [last.term] : []) + (core.isLeader ? [core.term] : []) {
+            leaderEnds[term] = max(leaderEnds[term] ?? 0, core.lastIndex)
         }
+        guard !core.isLeader, let heard = core.leaderLog, let end = leaderEnds[core.term] else { return }
+        try demand(
+            heard.last <= end && heard.commit <= min(heard.last, highestCommit),
+            "server \(server.id.rawValue) heard of \(heard.last), \(heard.commit) of them committed, which its leader does not have"
+        )
     }
 
     private mutating func checkCommit<Server: ObservedServer>(
