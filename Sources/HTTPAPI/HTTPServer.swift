@@ -24,8 +24,6 @@ public final class HTTPServer: Service {
         public var requestTimeout = TimeAmount.seconds(30)
         /// How long idle connections stay open when the server stops, so that requests on their way still get an answer.
         public var drainGrace = TimeAmount.milliseconds(200)
-        /// `/readyz` says no when more committed entries than this wait to be applied.
-        public var readyMaximumLag: UInt64 = 10_000
         /// What `/status` gives as the program's version.
         public var version = "0.1.0"
         public var logger = Logger(label: "kontiki.http")

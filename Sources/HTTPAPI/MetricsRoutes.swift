@@ -31,6 +31,7 @@ extension ServerCore {
         log(status, &text)
         comparison(status, &text)
         state(&text)
+        text.gauge("kontiki_ready", "Whether /readyz says yes.", readinessChecks.allSatisfy(\.isOK))
         text.gauge("kontiki_http_connections", "Open connections of clients.", connectionCount)
         text.gauge("kontiki_requests_pending", "Requests under way.", service.pendingCount)
         let uptime = NIODeadline.now() - startedAt
@@ -49,6 +50,12 @@ extension ServerCore {
         text.gauge("kontiki_raft_voters", "Voters in the configuration.", status.configuration.voters.count)
         text.gauge("kontiki_raft_commit_index", "The last index known to be committed.", status.commitIndex)
         text.gauge("kontiki_raft_applied_index", "The last applied index.", status.appliedIndex)
+        if let lag = status.pursuit.lag {
+            text.gauge("kontiki_raft_lag_entries", "What the leader has and this node lacks or has not applied.", lag)
+        }
+        if let last = status.pursuit.leaderLog?.last {
+            text.gauge("kontiki_raft_leader_last_index", "Where the leader says that its log ends.", last)
+        }
         text.gauge(
             "kontiki_raft_durable_index",
             "The last index whose effect on the state is durable.",

@@ -58,6 +58,14 @@ final class ServerCore: Sendable {
         stopping.store(true, ordering: .relaxed)
     }
 
+    /// What the node says of itself, and whether this server still takes requests.
+    var readinessChecks: [HealthCheck] {
+        var checks = service.readinessChecks
+        let accepting = HealthCheck("accepting", !isStopping, isStopping ? "this node is stopping" : "takes requests")
+        checks.insert(accepting, at: 1)
+        return checks
+    }
+
     /// Proposes a command, and answers what came of it: what was executed, now or, for a retry, before.
     ///
     /// Throws a ``Problem`` for what was refused.

@@ -63,6 +63,13 @@ struct StatusRoutes: Sendable {
         json.member("applied_index", status.appliedIndex)
         json.member("durable_index", status.durableIndex)
         json.member("snapshot_index", status.snapshotIndex)
+        json.name("leader_last_index")
+        if let index = status.pursuit.leaderLog?.last { json.value(index) } else { json.null() }
+        json.name("leader_commit_index")
+        if let index = status.pursuit.leaderLog?.commit { json.value(index) } else { json.null() }
+        json.name("lag")
+        if let lag = status.pursuit.lag { json.value(lag) } else { json.null() }
+        json.member("ready", server.readinessChecks.allSatisfy(\.isOK))
         json.member("revision", mark.revision)
         let uptime = NIODeadline.now() - server.startedAt
         json.member("uptime", "\(uptime.nanoseconds / 1_000_000_000)s")
@@ -103,87 +110,17 @@ struct StatusRoutes: Sendable {
 
     // MARK: Health
 
-    private struct Check {
-        var name: String
-        var isOK: Bool
-        /// What is missing and what to do, or in a verbose answer how it stands.
-        var detail: String
-    }
-
     /// Alive: the process answers and its state is whole. Whether there is a leader is no reason to restart it.
     private func live(_ request: APIRequest) async throws -> Answer {
-        try await answer([stateCheck()], as: "alive", request)
+        try await answer(server.service.livenessChecks, as: "alive", request)
     }
 
-    /// Ready: strong requests sent here are likely to succeed now.
+    /// Ready: strong requests sent here are likely to succeed now, also when another node goes.
     private func ready(_ request: APIRequest) async throws -> Answer {
-        var checks = [storageCheck()]
-        checks.append(
-            Check(
-                name: "accepting",
-                isOK: !server.isStopping,
-                detail: server.isStopping ? "this node is stopping" : "takes requests"
-            )
-        )
-        let status = server.service.status
-        let isMember = status.configuration.contains(status.serverID)
-        checks.append(
-            Check(
-                name: "member",
-                isOK: isMember,
-                detail: isMember
-                    ? "belongs to cluster \(status.clusterID)"
-                    : "this node belongs to no cluster; start it with --join, or add it with POST /members"
-            )
-        )
-        checks.append(
-            Check(
-                name: "leader",
-                isOK: status.leader != nil,
-                detail: status.leader.map { "\($0.name) leads term \(status.term)" }
-                    ?? "no leader is known; check that a majority of the servers runs and reaches each other"
-            )
-        )
-        let behind = status.commitIndex - min(status.commitIndex, status.appliedIndex)
-        let isCurrent = behind <= server.options.readyMaximumLag
-        checks.append(
-            Check(
-                name: "applied",
-                isOK: isCurrent,
-                detail: "\(behind) committed entries wait to be applied"
-                    + (isCurrent ? "" : "; this node is catching up")
-            )
-        )
-        checks.append(comparisonCheck(status))
-        return try await answer(checks, as: "ready", request)
+        try await answer(server.readinessChecks, as: "ready", request)
     }
 
-    /// Whether the state is the one of the other replicas. Where no majority says who is right, the nodes go on, and say so.
-    private func comparisonCheck(_ status: NodeStatus) -> Check {
-        Check(
-            name: "replica-comparison",
-            isOK: status.quarantine == nil,
-            detail: status.quarantine?.description ?? status.comparison.alarm
-                ?? "this node noted its state last at index \(status.comparison.notedIndex); no difference is known"
-        )
-    }
-
-    private func stateCheck() -> Check {
-        let fault = server.service.node.machine.fault?.description ?? server.service.status.fault
-        return Check(name: "storage", isOK: fault == nil, detail: fault ?? "no fault was met")
-    }
-
-    /// A disk without room is a reason to send requests elsewhere, and none to restart the process.
-    private func storageCheck() -> Check {
-        var check = stateCheck()
-        if check.isOK, let detail = server.service.status.lackOfRoom {
-            check.isOK = false
-            check.detail = detail
-        }
-        return check
-    }
-
-    private func answer(_ checks: [Check], as name: StaticString, _ request: APIRequest) async throws -> Answer {
+    private func answer(_ checks: [HealthCheck], as name: StaticString, _ request: APIRequest) async throws -> Answer {
         let isVerbose = try request.flag("verbose")
         let isOK = checks.allSatisfy(\.isOK)
         var json = JSONWriter(capacity: 512)

@@ -7,7 +7,8 @@ internal import Synchronization
 ///
 /// It goes on from the time of the state, once the first entry of the own term is applied, so that all which earlier leaders stamped
 /// is known; from there it advances as a clock of this machine does that counts suspension. No wall clock is asked, so that a lease
-/// ends neither early nor late because one was set; while there is no leader, time stands still, to the benefit of leases.
+/// ends neither early nor late because one was set; while there is no leader, time stands still, to the benefit of leases. So it does while a
+/// hypervisor stops the leader's whole machine, which that clock does not count: a lease may then end late, and never early.
 final class ClusterClock: Sendable {
     private struct State {
         /// The term this node leads in; nil while it does not.

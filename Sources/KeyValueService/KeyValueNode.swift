@@ -67,10 +67,11 @@ public final class KeyValueNode: Sendable {
         eventLoop: any EventLoop,
         options: Options = Options()
     ) {
-        self.init(node: node, eventLoop: eventLoop, options: options, nanoseconds: ClusterClock.systemNanoseconds)
+        let clock = ElapsedClock()
+        self.init(node: node, eventLoop: eventLoop, options: options, nanoseconds: { clock.nanoseconds })
     }
 
-    /// - Parameter nanoseconds: a clock that never goes back and counts suspension.
+    /// - Parameter nanoseconds: a clock that never goes back and counts whatever time this machine did not run; see ``ElapsedClock``.
     package init(
         node: RaftNode<KeyValueMachine>,
         eventLoop: any EventLoop,

@@ -44,7 +44,7 @@ public struct ReadPermit: Hashable, Sendable {
 ///
 /// A read index that a quorum confirmed after t0, and that this node has applied, proves that the state holds all that was acknowledged
 /// up to t0; and it never loses it. So only the newest t0 counts, whoever asked for it. The clock is this machine's alone, and counts
-/// suspension: a node that slept does not think itself fresh.
+/// suspension, and other pauses as far as they can be known (``ElapsedClock``): a node that slept does not think itself fresh.
 final class Freshness: Sendable {
     private let provenNanoseconds = Atomic<UInt64>(0)
     private let nanoseconds: @Sendable () -> UInt64

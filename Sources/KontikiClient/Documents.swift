@@ -130,6 +130,16 @@ struct DeleteDocument: Decodable {
     var deleted: Int
 }
 
+struct ReadinessDocument: Decodable {
+    struct Check: Decodable {
+        var name: String
+        var ok: Bool
+        var detail: String?
+    }
+
+    var checks: [Check]
+}
+
 struct MembersDocument: Decodable {
     var members: [ClusterMember]
 }

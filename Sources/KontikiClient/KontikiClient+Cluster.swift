@@ -12,6 +12,14 @@ extension KontikiClient {
         String(buffer: try await perform(Request(method: .GET, target: "/status")).body)
     }
 
+    /// What keeps one of the nodes from being ready, as its `/readyz` says, each in words; nothing when it is ready.
+    public func readiness() async throws(ClientError) -> [String] {
+        let response = try await perform(Request(method: .GET, target: "/readyz"), accepting: [503])
+        return try response.decoded(ReadinessDocument.self).checks.filter { !$0.ok }.map { check in
+            check.detail.map { "\(check.name): \($0)" } ?? check.name
+        }
+    }
+
     /// The servers of the cluster.
     public func members() async throws(ClientError) -> [ClusterMember] {
         try await perform(Request(method: .GET, target: "/members")).decoded(MembersDocument.self).members

@@ -206,6 +206,12 @@ public struct NodeStatus: Hashable, Sendable, Codable {
     public var commitIndex: UInt64
     public var appliedIndex: UInt64
     public var snapshotIndex: UInt64
+    /// Where the leader says that its log ends; nil while it is not known.
+    public var leaderLastIndex: UInt64?
+    /// The entries that the leader has and the node lacks or has not applied; nil while it knows no leader.
+    public var lag: UInt64?
+    /// What `/readyz` says; nil from a node of an earlier version.
+    public var ready: Bool?
     public var revision: UInt64
     public var storage: Storage
 
@@ -219,6 +225,8 @@ public struct NodeStatus: Hashable, Sendable, Codable {
         case commitIndex = "commit_index"
         case appliedIndex = "applied_index"
         case snapshotIndex = "snapshot_index"
+        case leaderLastIndex = "leader_last_index"
+        case lag, ready
         case revision, storage
     }
 }

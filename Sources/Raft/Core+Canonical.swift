@@ -42,7 +42,7 @@ extension Core {
     ///   distinct within its term (R28), for each begins at another length of the log.
     /// - Writes are counted from the last durable one. Answers the number to subtract from what is kept outside.
     /// - What only leaders or candidates read is cleared elsewhere, and the session that only snapshots are answered
-    ///   with.
+    ///   with. So is what a leader said of its log, by which nothing is decided; see ``Message/canonical``.
     ///
     /// Must not be used where snapshots are received.
     package mutating func canonicalize() -> WriteSequence {
@@ -75,10 +75,28 @@ extension Core {
         }
 
         leaderSession = 0
+        heardLog = nil
         if !isLeader {
             uncommittedBytes = 0
             termStartIndex = 0
         }
         return persisted
+    }
+}
+
+extension Message {
+    /// Without what no core decides by.
+    package var canonical: Message {
+        var message = self
+        switch body {
+        case .append(var append):
+            append.leaderLog = nil
+            message.body = .append(append)
+        case .heartbeat(var heartbeat):
+            heartbeat.leaderLog = nil
+            message.body = .heartbeat(heartbeat)
+        default: break
+        }
+        return message
     }
 }

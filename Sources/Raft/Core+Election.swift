@@ -72,6 +72,7 @@ extension Core {
         if isLeader { endLeadership(into: &effects) }
         role = .follower
         votes = [:]
+        heardLog = nil
         if newTerm > term {
             setHardState(term: newTerm, vote: nil)
             leaderID = leader
@@ -133,12 +134,22 @@ extension Core {
     }
 
     /// Whether a quorum has answered within an election timeout (R17, R18, R34).
-    var hasRecentQuorum: Bool {
+    var hasRecentQuorum: Bool { tick - quorumContactTick <= options.electionTicks }
+
+    /// When a quorum had last answered.
+    private var quorumContactTick: UInt64 {
         let asked = isPlanted(.asksOneHalfForContact) ? configuration.leavingJoint() : configuration
         let contact = Quorum.reached(asked) { voter in
             voter == id ? tick : progress(voter)?.contactTick ?? 0
         }
-        return tick - min(contact, tick) <= options.electionTicks
+        return min(contact, tick)
+    }
+
+    /// Ticks since this server last heard of the leader that it follows, or since a quorum had last answered the leader that it is; nil while it
+    /// knows none.
+    public var ticksSinceLeader: UInt64? {
+        guard leaderID != nil else { return nil }
+        return tick - (isLeader ? quorumContactTick : timerTick)
     }
 
     /// Whether this server has heard from a leader lately, so that an election would only disturb.

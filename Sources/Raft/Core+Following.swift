@@ -1,7 +1,7 @@
 /// The follower's side of replication.
 extension Core {
     mutating func handleHeartbeat(_ heartbeat: Heartbeat, from leader: ServerID, into effects: inout Effects) {
-        guard follow(leader, session: heartbeat.session, into: &effects) else { return }
+        guard follow(leader, session: heartbeat.session, heartbeat.leaderLog, into: &effects) else { return }
         // The leader says what this server holds (R23); a commit beyond the log would be a peer's mistake.
         commit(upTo: min(heartbeat.commit, log.lastIndex), into: &effects)
         // R2: it confirms the term, so the term must be durable; entries need not be, heartbeats never wait behind them.
@@ -12,7 +12,7 @@ extension Core {
 
     mutating func handleAppend(_ append: Append, from leader: ServerID, into effects: inout Effects) {
         guard isWellFormed(append) || isPlanted(.acceptsMalformedAppends),
-            follow(leader, session: append.session, into: &effects)
+            follow(leader, session: append.session, append.leaderLog, into: &effects)
         else { return }
         if isPlanted(.refusesAppendsDuringRestore), restoring != nil { return }
         if let contradicted = firstContradiction(of: append) {
@@ -70,10 +70,20 @@ extension Core {
     }
 
     /// Takes `leader` for the leader of this term. Answers false when this server leads it itself.
-    private mutating func follow(_ leader: ServerID, session: UInt64, into effects: inout Effects) -> Bool {
+    private mutating func follow(
+        _ leader: ServerID,
+        session: UInt64,
+        _ said: LeaderLog?,
+        into effects: inout Effects
+    ) -> Bool {
         guard !isLeader else { return false }
         if role != .follower || leaderID != leader { becomeFollower(term: term, leader: leader, into: &effects) }
         leaderSession = session
+        if let said {
+            // Messages overtake one another, a leader's log only grows.
+            let last = max(said.last, heardLog?.last ?? 0)
+            heardLog = LeaderLog(last: last, commit: max(said.commit, heardLog?.commit ?? 0))
+        }
         resetElectionTimer()
         return true
     }

@@ -70,6 +70,7 @@ extension Core {
                     commit: commitIndex,
                     session: peer.session,
                     round: reads.round,
+                    leaderLog: ownLog,
                     beginning: peer.beginning
                 )
             )
@@ -82,7 +83,7 @@ extension Core {
         let peer = peers[position]
         let commit = isPlanted(.heartbeatCommitsBeyondMatch) ? commitIndex : min(commitIndex, peer.match)  // R23
         peers[position].sentCommit = max(peer.sentCommit, commit)
-        let heartbeat = Heartbeat(commit: commit, session: peer.session, round: reads.round)
+        let heartbeat = Heartbeat(commit: commit, session: peer.session, round: reads.round, leaderLog: ownLog)
         effects.messages.append(.message(message(to: peer.id, .heartbeat(heartbeat))))
     }
 

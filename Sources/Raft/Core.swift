@@ -103,6 +103,8 @@ public struct Core: Hashable, Sendable {
     var reads: ReadTracker
     /// The session of the leader's dealings with this server, for answers that follow no append.
     var leaderSession: UInt64 = 0
+    /// The furthest that the leader this server follows said of its log.
+    var heardLog: LeaderLog?
 
     /// The core of a server whose storage holds `hardState` and a log of `entries` behind `base`, and whose state machine durably
     /// stands at `applied`, which lies within the log.
@@ -149,6 +151,11 @@ public struct Core: Hashable, Sendable {
     public var awaitsForwardedProposals: Bool { proposals.hasForwarded }
     /// Whether a write has been under way for longer than an election timeout.
     public var isStorageStalled: Bool { storageStalled }
+
+    /// What the leader of this term says of its own log, which is this server's where it leads itself; nil while none was heard to say so.
+    public var leaderLog: LeaderLog? { isLeader ? ownLog : leaderID == nil ? nil : heardLog }
+
+    var ownLog: LeaderLog { LeaderLog(last: log.lastIndex, commit: commitIndex) }
 
     public func term(at index: LogIndex) -> Term? { log.term(at: index) }
 

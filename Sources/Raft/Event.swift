@@ -92,6 +92,7 @@ public struct AppendOrder: Hashable, Sendable {
     public var commit: LogIndex
     public var session: UInt64
     public var round: UInt64
+    public var leaderLog: LeaderLog
     /// Counts how often the leader began anew with this follower: what it asked for before is void, and not worth fetching.
     public var beginning: UInt64
 

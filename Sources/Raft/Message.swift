@@ -46,6 +46,19 @@ public struct VoteRequest: Hashable, Sendable {
     }
 }
 
+/// What a leader says of its own log with every append and heartbeat, in whatever state it deals with the receiver: so that one that lacks much
+/// of it, and is told of no commit yet, knows how much.
+public struct LeaderLog: Hashable, Sendable {
+    /// The last index, committed or not.
+    public var last: LogIndex
+    public var commit: LogIndex
+
+    public init(last: LogIndex, commit: LogIndex) {
+        self.last = last
+        self.commit = commit
+    }
+}
+
 public struct Append: Hashable, Sendable {
     /// The position right before the first entry.
     public var previous: LogPosition
@@ -56,13 +69,23 @@ public struct Append: Hashable, Sendable {
     public var session: UInt64
     /// The newest round of read confirmation when it was sent; replies carry it back (R32).
     public var round: UInt64
+    /// Nil from a leader of an earlier version, which does not say.
+    public var leaderLog: LeaderLog?
 
-    public init(previous: LogPosition, entries: [Entry], commit: LogIndex, session: UInt64, round: UInt64) {
+    public init(
+        previous: LogPosition,
+        entries: [Entry],
+        commit: LogIndex,
+        session: UInt64,
+        round: UInt64,
+        leaderLog: LeaderLog? = nil
+    ) {
         self.previous = previous
         self.entries = entries
         self.commit = commit
         self.session = session
         self.round = round
+        self.leaderLog = leaderLog
     }
 }
 
@@ -91,11 +114,14 @@ public struct Heartbeat: Hashable, Sendable {
     public var commit: LogIndex
     public var session: UInt64
     public var round: UInt64
+    /// Nil from a leader of an earlier version, which does not say.
+    public var leaderLog: LeaderLog?
 
-    public init(commit: LogIndex, session: UInt64, round: UInt64) {
+    public init(commit: LogIndex, session: UInt64, round: UInt64, leaderLog: LeaderLog? = nil) {
         self.commit = commit
         self.session = session
         self.round = round
+        self.leaderLog = leaderLog
     }
 }
 

@@ -55,6 +55,8 @@ package struct Driver: Sendable {
     private var tick: UInt64 = 0
     /// Durable in the machine.
     package private(set) var durableIndex: LogIndex
+    /// Whether this server has been close behind its leader, and is not far behind it since; see ``lag``.
+    package private(set) var keepsUp = false
     private var oldestUnflushedTick: UInt64?
     private var unflushedBytes = 0
     /// A flush, a snapshot or a restore is under way in the background.
@@ -351,7 +353,8 @@ package struct Driver: Sendable {
             entries: entries,
             commit: order.commit,
             session: order.session,
-            round: order.round
+            round: order.round,
+            leaderLog: order.leaderLog
         )
         actions.messages.append(Message(from: core.id, to: order.to, term: order.term, body: .append(append)))
     }
@@ -391,9 +394,18 @@ package struct Driver: Sendable {
     // MARK: Background work
 
     private mutating func handleTick(into actions: inout Actions) {
+        noteLag()
         for send in snapshotSchedule.due(at: tick) where isAwaitingSnapshot(send.to) { handle(send, into: &actions) }
         planBackground(into: &actions)
         promoteCaughtUp(into: &actions)
+    }
+
+    private mutating func noteLag() {
+        guard !isRestoring, let lag else {
+            keepsUp = false
+            return
+        }
+        keepsUp = lag <= (keepsUp ? options.keptLag : options.readyLag)
     }
 
     /// Background work has ended: what waited for that, or for durable state, goes on.

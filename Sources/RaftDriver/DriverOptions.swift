@@ -22,6 +22,10 @@ public struct DriverOptions: Hashable, Sendable {
     public var maxRetryTicks: UInt64 = 250
     /// A learner that lags by no more than this many entries has caught up.
     public var promotionLag: UInt64 = 256
+    /// A server keeps up with its leader from when it lags by no more than this many entries …
+    public var readyLag: UInt64 = 1_000
+    /// … until it lags by more than these: so many are never under way to one that is well, and so a loaded one does not flap.
+    public var keptLag: UInt64 = 10_000
 
     public init() {}
 }

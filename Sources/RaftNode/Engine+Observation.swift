@@ -54,6 +54,7 @@ extension Engine {
         if lackOfRoom.state != nil { updateAdmission() }
         compareStates()
         publishStatus()
+        confirmOnce()
     }
 
     private var leaderMember: Member? { driver.core.leaderID.flatMap { driver.core.configuration.member($0) } }
@@ -152,7 +153,8 @@ extension Engine {
         // Asking the store costs a little more than the rest: about once a second is enough.
         if driver.ticks % 50 == 0 || seen.logBytes == nil { seen.logBytes = store.usedBytes }
         seen.statusTick = driver.ticks
-        let core = driver.core
+        noteLeaderHeard()
+        let (core, pursuit) = (driver.core, self.pursuit)
         let views = core.peerViews
         let pace = options.tickMilliseconds
         let peers = core.configuration.members.map { member -> NodeStatus.Peer in
@@ -186,6 +188,7 @@ extension Engine {
             status.logBytes = seen.logBytes ?? 0
             status.quarantine = comparison.quarantine
             status.comparison = comparison.status
+            status.pursuit = pursuit
         }
     }
 

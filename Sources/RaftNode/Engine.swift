@@ -88,6 +88,7 @@ final class Engine<Machine: StateMachine>: @unchecked Sendable {
     /// The longest that one piece of work has held the loop.
     private var longestHold = Duration.zero
     private var isHolding = false
+    var confirmation = Confirmation()
     private var isPerforming = false
     private var backlog: Deque<Driver.Actions> = []
 

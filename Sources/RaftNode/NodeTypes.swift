@@ -94,6 +94,36 @@ public struct NodeStatus: Sendable {
     public var quarantine: Quarantine?
     /// What the replicas' states were found to be.
     public var comparison = ComparisonStatus()
+    /// How this server stands to its leader.
+    public var pursuit = Pursuit()
+}
+
+/// How far a server is from what its leader has, and what is on its way to it: a server that others are to count on is close behind.
+public struct Pursuit: Sendable {
+    public enum Snapshot: Hashable, Sendable {
+        /// One comes in from the leader.
+        case receiving
+        /// One is loaded into the state machine, or waits to be.
+        case installing
+    }
+
+    /// What the leader last said of its own log, which is this server's where it leads; nil where none is known, or one of an earlier version.
+    public var leaderLog: LeaderLog?
+    /// The entries that the leader has and this server lacks: not durable here, or committed and not applied here; nil without a leader.
+    public var lag: UInt64?
+    /// Whether it has been within ``readyLag`` entries of its leader, and not beyond ``keptLag`` since.
+    public var keepsUp = false
+    public var readyLag: UInt64 = 0
+    public var keptLag: UInt64 = 0
+    /// Whether a read index was confirmed since the start, and applied: the state held all that was acknowledged by then.
+    public var hasConfirmedRead = false
+    public var snapshot: Snapshot?
+    /// When the leader was last heard of, or, where this server leads, a quorum; nil while no leader is known.
+    public var leaderHeard: ContinuousClock.Instant?
+    /// For how long a leader may be silent until its followers have given it up.
+    public var patience = Duration.zero
+
+    public init() {}
 }
 
 /// What is known from comparing the replicas' states.

@@ -4,6 +4,8 @@ internal import Raft
 /// Fired down the pipeline of an outgoing connection when the other side has taken it.
 struct HandshakeAccepted: Sendable {
     var peer: ServerIdentity
+    /// The newest version of the protocol that both speak.
+    var version: UInt16
 }
 
 /// The opening side of the handshake: says hello, checks the answer, and from then on passes everything through.
@@ -44,7 +46,9 @@ final class ClientHandshakeHandler: ChannelInboundHandler {
             if let error = judge(reply) { return fail(error, context: context) }
             isOver = true
             timer?.cancel()
-            context.fireUserInboundEventTriggered(HandshakeAccepted(peer: reply.sender))
+            context.fireUserInboundEventTriggered(
+                HandshakeAccepted(peer: reply.sender, version: min(reply.version, Handshake.version))
+            )
             if pending.readableBytes > 0 { context.fireChannelRead(wrapInboundOut(pending)) }
             pending = ByteBuffer()
         } catch {

@@ -51,7 +51,8 @@ package struct HandshakeRefusal: Error, Hashable, Sendable, CustomStringConverti
 ///
 /// A sender of a newer version may add fields behind those that are known here.
 enum Handshake {
-    static let version: UInt16 = 1
+    /// 2: appends and heartbeats say where their leader's log ends.
+    static let version: UInt16 = 2
     static let minimumVersion: UInt16 = 1
     static let headerBytes = 18
     static let maximumBodyBytes = 4096

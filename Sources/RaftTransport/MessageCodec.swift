@@ -2,8 +2,14 @@ package import NIOCore
 package import Raft
 
 /// The wire form of the core's messages. A first byte names the form; others are refused.
+///
+/// In the second form an append and a heartbeat say where their leader's log ends, behind their round. It is sent to peers whose protocol has it
+/// (version 2), and only where there is something to say: everything else is of the first form, which every version reads.
 package enum MessageCodec {
     static let format: UInt8 = 1
+    static let formatWithLeaderLog: UInt8 = 2
+    /// The version of the protocol that reads the second form.
+    static let versionWithLeaderLog: UInt16 = 2
     /// Format, type, from, to, term.
     static let fixedBytes = 26
     /// Term, kind and count of bytes in front of an entry's payload.
@@ -32,11 +38,12 @@ package enum MessageCodec {
         }
     }
 
-    /// Writes `message` at the end of `buffer`. An append's entries must be contiguous (R25): their indexes are not
-    /// sent.
-    package static func encode(_ message: Message, into buffer: inout ByteBuffer) {
+    /// Writes `message` at the end of `buffer`, for a peer that speaks `version` of the protocol. An append's entries must be contiguous (R25):
+    /// their indexes are not sent.
+    package static func encode(_ message: Message, version: UInt16, into buffer: inout ByteBuffer) {
+        let leaderLog = version >= versionWithLeaderLog ? message.body.leaderLog : nil
         func begin(_ kind: Kind) {
-            buffer.write(format)
+            buffer.write(leaderLog == nil ? format : formatWithLeaderLog)
             buffer.write(kind.rawValue)
             buffer.write(message.from.rawValue)
             buffer.write(message.to.rawValue)
@@ -57,7 +64,7 @@ package enum MessageCodec {
             buffer.write(UInt8(granted ? 1 : 0))
         case .append(let append):
             begin(.append)
-            encode(append, into: &buffer)
+            encode(append, leaderLog, into: &buffer)
         case .appendResponse(let response):
             begin(.appendResponse)
             encode(response, into: &buffer)
@@ -66,6 +73,7 @@ package enum MessageCodec {
             buffer.write(heartbeat.commit)
             buffer.write(heartbeat.session)
             buffer.write(heartbeat.round)
+            encode(leaderLog, into: &buffer)
         case .heartbeatResponse(let response):
             begin(.heartbeatResponse)
             buffer.write(response.session)
@@ -97,11 +105,18 @@ package enum MessageCodec {
         buffer.write(UInt8(request.isTransfer ? 1 : 0))
     }
 
-    private static func encode(_ append: Append, into buffer: inout ByteBuffer) {
+    private static func encode(_ leaderLog: LeaderLog?, into buffer: inout ByteBuffer) {
+        guard let leaderLog else { return }
+        buffer.write(leaderLog.last)
+        buffer.write(leaderLog.commit)
+    }
+
+    private static func encode(_ append: Append, _ leaderLog: LeaderLog?, into buffer: inout ByteBuffer) {
         buffer.write(append.previous)
         buffer.write(append.commit)
         buffer.write(append.session)
         buffer.write(append.round)
+        encode(leaderLog, into: &buffer)
         buffer.write(UInt32(append.entries.count))
         var index = append.previous.index
         for entry in append.entries {
@@ -148,27 +163,48 @@ extension MessageCodec {
     /// Reads a message that takes all of `buffer`. Whatever the bytes are: a message or an error.
     package static func decode(_ buffer: ByteBuffer) throws(WireError) -> Message {
         try buffer.parse { reader throws(WireError) in
-            guard try reader.read(UInt8.self) == format else { throw WireError("a message of an unknown format") }
+            let form = try reader.read(UInt8.self)
+            guard form == format || form == formatWithLeaderLog else {
+                throw WireError("a message of an unknown format")
+            }
             guard let kind = Kind(rawValue: try reader.read()) else { throw WireError("a message of an unknown type") }
+            guard form == format || kind == .append || kind == .heartbeat else {
+                throw WireError("a message of a form that its type does not have")
+            }
             let from = try reader.readServerID()
             let to = try reader.readServerID()
             let term: Term = try reader.read()
-            return Message(from: from, to: to, term: term, body: try decodeBody(kind, &reader))
+            return Message(from: from, to: to, term: term, body: try decodeBody(kind, form, &reader))
         }
     }
 
-    private static func decodeBody(_ kind: Kind, _ reader: inout WireReader) throws(WireError) -> Message.Body {
+    private static func decodeLeaderLog(_ form: UInt8, _ reader: inout WireReader) throws(WireError) -> LeaderLog? {
+        guard form == formatWithLeaderLog else { return nil }
+        let last: LogIndex = try reader.read()
+        return LeaderLog(last: last, commit: try reader.read())
+    }
+
+    private static func decodeHeartbeat(_ form: UInt8, _ reader: inout WireReader) throws(WireError) -> Heartbeat {
+        let commit: LogIndex = try reader.read()
+        let session: UInt64 = try reader.read()
+        let round: UInt64 = try reader.read()
+        let leaderLog = try decodeLeaderLog(form, &reader)
+        return Heartbeat(commit: commit, session: session, round: round, leaderLog: leaderLog)
+    }
+
+    private static func decodeBody(
+        _ kind: Kind,
+        _ form: UInt8,
+        _ reader: inout WireReader
+    ) throws(WireError) -> Message.Body {
         switch kind {
+        case .append: return .append(try decodeAppend(form, &reader))
+        case .heartbeat: return .heartbeat(try decodeHeartbeat(form, &reader))
         case .preVoteRequest: return .preVoteRequest(try decodeVoteRequest(&reader))
         case .preVoteResponse: return .preVoteResponse(granted: try reader.readBool())
         case .voteRequest: return .voteRequest(try decodeVoteRequest(&reader))
         case .voteResponse: return .voteResponse(granted: try reader.readBool())
-        case .append: return .append(try decodeAppend(&reader))
         case .appendResponse: return .appendResponse(try decodeAppendResponse(&reader))
-        case .heartbeat:
-            let commit: LogIndex = try reader.read()
-            let session: UInt64 = try reader.read()
-            return .heartbeat(Heartbeat(commit: commit, session: session, round: try reader.read()))
         case .heartbeatResponse:
             let session: UInt64 = try reader.read()
             return .heartbeatResponse(HeartbeatResponse(session: session, round: try reader.read()))
@@ -196,11 +232,12 @@ extension MessageCodec {
         return VoteRequest(last: last, isTransfer: try reader.readBool())
     }
 
-    private static func decodeAppend(_ reader: inout WireReader) throws(WireError) -> Append {
+    private static func decodeAppend(_ form: UInt8, _ reader: inout WireReader) throws(WireError) -> Append {
         let previous = try reader.readPosition()
         let commit: LogIndex = try reader.read()
         let session: UInt64 = try reader.read()
         let round: UInt64 = try reader.read()
+        let leaderLog = try decodeLeaderLog(form, &reader)
         let count = try reader.readCount(minimumSize: entryBytes)
         guard UInt64.max - previous.index >= UInt64(count) else { throw WireError("an entry's index is too large") }
         var entries: [Entry] = []
@@ -215,7 +252,14 @@ extension MessageCodec {
             }
             entries.append(Entry(index: index, term: term, payload: payload))
         }
-        return Append(previous: previous, entries: entries, commit: commit, session: session, round: round)
+        return Append(
+            previous: previous,
+            entries: entries,
+            commit: commit,
+            session: session,
+            round: round,
+            leaderLog: leaderLog
+        )
     }
 
     private static func decodeAppendResponse(_ reader: inout WireReader) throws(WireError) -> AppendResponse {
@@ -239,6 +283,16 @@ extension MessageCodec {
         case 1: return .accepted(first: try reader.readPosition())
         case 2: return .overloaded
         default: throw WireError("an answer to commands of an unknown kind")
+        }
+    }
+}
+
+extension Message.Body {
+    fileprivate var leaderLog: LeaderLog? {
+        switch self {
+        case .append(let append): append.leaderLog
+        case .heartbeat(let heartbeat): heartbeat.leaderLog
+        default: nil
         }
     }
 }

@@ -9,7 +9,8 @@ final class OutgoingLane {
         /// Until the next attempt.
         case waiting(Scheduled<Void>)
         case connecting
-        case up(any Channel)
+        /// With the version of the protocol that is spoken on it.
+        case up(any Channel, version: UInt16)
         case closed
     }
 
@@ -55,7 +56,7 @@ final class OutgoingLane {
 
     /// Appends the message to what leaves with the next flush; false when it was dropped.
     func enqueue(_ message: Message) -> Bool {
-        guard case .up = state else { return false }
+        guard case .up(_, let version) = state else { return false }
         let estimate = MessageCodec.estimatedBytes(message.body)
         let queued = outgoing.readableBytes + inFlight.readableBytes
         guard queued == 0 || queued + estimate <= maximumBytes,
@@ -64,7 +65,7 @@ final class OutgoingLane {
         else { return false }
         outgoing.reserveCapacity(minimumWritableBytes: estimate)
         let start = Frame.begin(.message, in: &outgoing)
-        MessageCodec.encode(message, into: &outgoing)
+        MessageCodec.encode(message, version: version, into: &outgoing)
         guard outgoing.writerIndex - start - Frame.headerBytes <= core.limits.maximumFrameBytes else {
             outgoing.moveWriterIndex(to: start)
             return false
@@ -75,7 +76,7 @@ final class OutgoingLane {
     }
 
     func flush() {
-        guard case .up(let channel) = state, !isWriting, outgoingMessages > 0 else { return }
+        guard case .up(let channel, _) = state, !isWriting, outgoingMessages > 0 else { return }
         isWriting = true
         swap(&outgoing, &inFlight)
         swap(&outgoingMessages, &inFlightMessages)
@@ -146,12 +147,12 @@ extension OutgoingLane {
         self.channel = channel
     }
 
-    fileprivate func established(_ channel: any Channel, _ attempt: Int) {
+    fileprivate func established(_ channel: any Channel, _ attempt: Int, version: UInt16) {
         guard attempt == self.attempt, case .connecting = state else {
             channel.close(promise: nil)
             return
         }
-        state = .up(channel)
+        state = .up(channel, version: version)
         upSince = .now()
         lastReason = nil
         core.laneChanged(peer, reason: nil)
@@ -224,7 +225,8 @@ private final class OutgoingLaneHandler: ChannelInboundHandler {
     func channelActive(context: ChannelHandlerContext) { lane.opened(context.channel, attempt) }
 
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
-        if event is HandshakeAccepted { lane.established(context.channel, attempt) }
+        guard let accepted = event as? HandshakeAccepted else { return }
+        lane.established(context.channel, attempt, version: accepted.version)
     }
 
     /// Nothing may come on an outgoing connection: the peer uses its own.

@@ -123,6 +123,9 @@ package final class PeerTransport: Sendable {
     /// Whether both lanes to a peer are up. Event loop only.
     package func isConnected(_ peer: ServerID) -> Bool { core.value.isConnected(peer) }
 
+    /// Whether a snapshot is coming in from a peer, on a connection of its own. Event loop only.
+    package func isReceivingSnapshot(from peer: ServerID) -> Bool { core.value.isReceivingSnapshot(from: peer) }
+
     /// Drops all traffic with these peers, both ways, as a cut network would: for tests of isolation. Event loop only.
     ///
     /// Connections that are up stay up and go silent (``send(_:)`` goes on answering true); no new ones are made.

@@ -146,6 +146,10 @@ final class TransportCore {
         return link.urgent.isUp && link.bulk.isUp
     }
 
+    func isReceivingSnapshot(from peer: ServerID) -> Bool {
+        incoming[IncomingKey(peer: peer, purpose: .snapshot)] != nil
+    }
+
     /// A lane to `peer` came up (no reason) or went down.
     func laneChanged(_ peer: ServerID, reason: String?) {
         guard let link = links[peer] else { return }

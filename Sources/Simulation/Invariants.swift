@@ -38,6 +38,8 @@ package struct Invariants: Sendable {
     /// Every entry that ever stood in a log. The same position holds the same entry behind the same term everywhere: log matching.
     private var known: [LogPosition: Known] = [:]
     private var leaders: [Term: ServerID] = [:]
+    /// Where the log of the leader of a term ended last.
+    private var leaderEnds: [Term: LogIndex] = [:]
     private var ballots: [Ballot: ServerID] = [:]
     private var seen: [ServerID: Seen] = [:]
     /// What is committed, by index from 1 on.
@@ -182,6 +184,7 @@ package struct Invariants: Sendable {
         }
         try checkLog(core, server)
         try checkLeader(core, server)
+        try checkHeard(core, server, since: last)
         try checkCommit(since: last, core, server, in: servers)
         last.term = core.term
         last.commit = core.commitIndex
@@ -248,6 +251,19 @@ package struct Invariants: Sendable {
         try demand(
             base.index <= highestCommit,
             "leader server \(server.id.rawValue) begins its log beyond what is committed"
+        )
+    }
+
+    /// What a follower heard of its leader's log was so.
+    private mutating func checkHeard(_ core: Core, _ server: some ObservedServer, since last: Seen) throws(Broken) {
+        // A leader may append, say so and stand down in one step.
+        for term in (last.isLeader ? [last.term] : []) + (core.isLeader ? [core.term] : []) {
+            leaderEnds[term] = max(leaderEnds[term] ?? 0, core.lastIndex)
+        }
+        guard !core.isLeader, let heard = core.leaderLog, let end = leaderEnds[core.term] else { return }
+        try demand(
+            heard.last <= end && heard.commit <= min(heard.last, highestCommit),
+            "server \(server.id.rawValue) heard of \(heard.last), \(heard.commit) of them committed, which its leader does not have"
         )
     }
 

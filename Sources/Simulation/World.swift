@@ -193,7 +193,8 @@ final class World {
         }
     }
 
-    /// Somebody leads, every member has applied what is committed, a write of after the healing among it, and nobody waits.
+    /// Somebody leads, every member has applied what is committed, a write of after the healing among it, and knows that it keeps up, and nobody
+    /// waits.
     private var isSettled: Bool {
         guard clients.allSatisfy({ $0.operation == nil && $0.hasSettled }), let core = currentLeader?.core,
             core.hasCommittedInTerm, !core.configuration.isJoint, core.configurationIndex <= core.commitIndex,
@@ -203,6 +204,7 @@ final class World {
             guard core.configuration.contains(id) else { return true }
             let server = server(id)
             return server.isUp && server.machine.position.index == core.commitIndex && server.waiters.isEmpty
+                && server.driver?.keepsUp ?? false
         }
     }
 

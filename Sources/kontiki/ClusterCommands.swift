@@ -37,6 +37,10 @@ struct StatusCommand: AsyncParsableCommand {
                     log \(status.firstIndex)–\(status.lastIndex), snapshot at \(status.snapshotIndex)
                     """
             )
+            if let ready = status.ready {
+                let behind = status.lag.map { "\($0) entries behind the leader" } ?? "no leader is heard of"
+                try Output.emit(line: "ready   \(ready ? "yes" : "no, /readyz says what is lacking"); \(behind)")
+            }
             try Self.print(try await client.members())
         }
     }

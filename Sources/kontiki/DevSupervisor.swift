@@ -170,24 +170,29 @@ struct DevSupervisor {
         }
     }
 
-    /// Waits until a node serves strong reads; answers what is wrong otherwise.
+    /// Waits until a node's `/readyz` says yes; answers what is wrong otherwise.
     private static func readiness(_ endpoint: String, timeout: Duration) async -> String? {
         var options = KontikiClient.Options()
-        options.totalTimeout = timeout
+        options.totalTimeout = .zero
+        let client: KontikiClient
         do {
-            let client = try KontikiClient(endpoints: [endpoint], options: options)
-            let answer: String?
-            do {
-                _ = try await client.get("kontiki/ready")
-                answer = nil
-            } catch {
-                answer = "\(error)"
-            }
-            await client.shutdown()
-            return answer
+            client = try KontikiClient(endpoints: [endpoint], options: options)
         } catch {
             return "\(error)"
         }
+        let deadline = ContinuousClock.now + timeout
+        var answer: String?
+        repeat {
+            do {
+                answer = try await client.readiness().first
+            } catch {
+                answer = "\(error)"
+            }
+            guard answer != nil else { break }
+            try? await Task.sleep(for: .milliseconds(50))
+        } while ContinuousClock.now < deadline && !Task.isCancelled
+        await client.shutdown()
+        return answer
     }
 
     private func isMember(_ name: String, asking node: DevNode) async -> Bool {

@@ -191,12 +191,13 @@ struct NodeWiring: Sendable {
         return options
     }
 
-    /// Whether a strong read would be answered now: a leader is known and confirmed, and this node has caught up with it.
-    func mayServe() async -> Bool {
-        guard node.vitals.leader != nil else { return false }
-        if case .ready = await node.confirmRead() { return true }
-        return false
+    /// What keeps the node from being ready, in words; nil when nothing does. It is what `/readyz` says.
+    var lacking: String? {
+        service.readinessChecks.first { !$0.isOK }.map { "\($0.name): \($0.detail)" }
     }
+
+    /// Whether it will be ready by itself, however long that takes.
+    var isCatchingUp: Bool { service.isCatchingUp }
 
     /// Hands leadership over while clients are still served, then lets requests finish, then makes the state durable.
     func stop() async {

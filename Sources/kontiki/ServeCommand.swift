@@ -57,26 +57,30 @@ struct ServeCommand: AsyncParsableCommand {
         logger.notice("stopped")
     }
 
-    /// Says READY once the node may serve strong reads. Where the others are missing it says so after a while all the same: it
-    /// answers stale reads already, and a service manager that starts it over and over would not help.
+    /// Says READY when `/readyz` does. A node that catches up asks for more time as long as that takes. Where something else is lacking, the
+    /// others say, READY comes after a while all the same: stale reads are answered, and a service manager that starts it over and over would
+    /// not help.
     private func announce(_ node: NodeWiring, _ manager: ServiceManager?, _ logger: Logger) async {
-        manager?.notify("STATUS=waiting for a leader")
         let clock = ContinuousClock()
-        let deadline = clock.now + bounds.readyTimeout.duration
-        var isReady = await node.mayServe()
-        while !isReady, clock.now < deadline, !Task.isCancelled {
+        var deadline = clock.now + bounds.readyTimeout.duration
+        var (told, nextWord) = ("", clock.now)
+        while let lacking = node.lacking, clock.now < deadline, !Task.isCancelled {
+            let isCatchingUp = node.isCatchingUp
+            if isCatchingUp { deadline = clock.now + bounds.readyTimeout.duration }
+            if clock.now >= nextWord, isCatchingUp || lacking != told {
+                (told, nextWord) = (lacking, clock.now + .seconds(1))
+                // A minute from each word, which is repeated long before: see sd_notify(3).
+                manager?.notify("STATUS=\(lacking)" + (isCatchingUp ? "\nEXTEND_TIMEOUT_USEC=60000000" : ""))
+            }
             try? await Task.sleep(for: .milliseconds(50))
-            isReady = await node.mayServe()
         }
         if Task.isCancelled { return }
-        if isReady {
+        if let lacking = node.lacking {
+            manager?.notify("READY=1\nSTATUS=not ready to be counted on: \(lacking)")
+            logger.warning("not ready, and goes on without", metadata: ["lacking": "\(lacking)"])
+        } else {
             manager?.notify("READY=1\nSTATUS=serving")
             logger.notice("serving", metadata: ["http": "\(identity.http)", "peers": "\(identity.addr)"])
-        } else {
-            manager?.notify("READY=1\nSTATUS=no leader is known yet: only stale reads are answered")
-            logger.warning(
-                "no leader is known yet: only stale reads are answered; check that a majority of the nodes runs"
-            )
         }
     }
 }
@@ -159,7 +163,12 @@ struct BoundOptions: ParsableArguments {
     var heartbeat = Span(.milliseconds(60))
     @Option(help: ArgumentHelp("How long a request may take that does not say.", valueName: "duration"))
     var requestTimeout = Span(.seconds(5))
-    @Option(help: ArgumentHelp("Say READY after this time even when no leader is known.", valueName: "duration"))
+    @Option(
+        help: ArgumentHelp(
+            "Say READY to the service manager after this time even when no leader is known.",
+            valueName: "duration"
+        )
+    )
     var readyTimeout = Span(.seconds(20))
     @Option(help: ArgumentHelp("The largest value.", valueName: "size")) var maxValueBytes = ByteSize(1 << 20)
     @Option(help: ArgumentHelp("Take a snapshot when the log has grown by this much.", valueName: "size"))

@@ -106,7 +106,7 @@ private struct ProgramBench: Sendable {
     private func isUp(_ node: NodeProcess) async -> Bool {
         let deadline = ContinuousClock.now + .seconds(60)
         while node.isRunning, ContinuousClock.now < deadline {
-            if await node.isReady() { return true }
+            if await node.serves() { return true }
             try? await Task.sleep(for: .milliseconds(10))
         }
         return false

@@ -129,7 +129,8 @@ struct RouteTests {
             let checks = try #require(ready["checks"] as? [[String: Any]])
             #expect(
                 checks.compactMap { $0["name"] as? String } == [
-                    "storage", "accepting", "member", "leader", "applied", "replica-comparison",
+                    "storage", "accepting", "member", "leader", "read-index", "snapshot", "applied",
+                    "replica-comparison",
                 ]
             )
             #expect(checks.allSatisfy { $0["ok"] as? Bool == true && $0["detail"] != nil })

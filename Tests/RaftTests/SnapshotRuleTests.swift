@@ -131,6 +131,52 @@ import Testing
         #expect(done.orders(to: 3).map(\.last) == [5])
     }
 
+    @Test("A follower that waits for a snapshot, or is probed, hears within a heartbeat where the leader's log ends")
+    func leaderLogInEveryState() {
+        func told(_ effects: Effects, _ number: Int) -> [LeaderLog?] {
+            effects.messages.compactMap { outgoing in
+                switch outgoing {
+                case .append(let order): order.to == server(number) ? order.leaderLog : nil
+                case .message(let message):
+                    if message.to == server(number), case .heartbeat(let heartbeat) = message.body {
+                        heartbeat.leaderLog
+                    } else {
+                        nil
+                    }
+                }
+            }
+        }
+        var leader = Bench(terms: [1, 1, 1])
+        leader.lead(committed: false)
+        leader.persist()
+        leader.acknowledge(2)
+        leader.apply()
+        leader.step(.compact(upTo: 4))
+        leader.persist()
+        let log = LeaderLog(last: leader.core.lastIndex, commit: leader.core.commitIndex)
+        #expect(log.commit == 5)
+        // Probed: the empty append says it, and every heartbeat.
+        #expect(told(leader.tick(leader.core.options.heartbeatTicks), 3).contains(log))
+        #expect(!leader.reject(3, at: 4, hint: position(1, 1)).snapshotSends.isEmpty)
+        #expect(told(leader.tick(leader.core.options.heartbeatTicks), 3) == [log])
+
+        // And the follower knows: as long as it hears of that leader.
+        var follower = Bench(2)
+        #expect(follower.core.leaderLog == nil)
+        let far = LeaderLog(last: 900, commit: 800)
+        follower.receive(1, term: 2, .heartbeat(Heartbeat(commit: 0, session: 9, round: 0, leaderLog: far)))
+        #expect(follower.core.leaderLog == far && follower.core.commitIndex == 1)
+        let older = LeaderLog(last: 850, commit: 810)
+        let late = Append(previous: .zero, entries: [], commit: 0, session: 9, round: 0, leaderLog: older)
+        follower.receive(1, term: 2, .append(late))
+        #expect(follower.core.leaderLog == LeaderLog(last: 900, commit: 810), "messages overtake one another")
+        var silent = follower
+        silent.tick(2 * silent.core.options.electionTicks)
+        #expect(silent.core.leaderLog == nil && silent.core.ticksSinceLeader == nil)
+        follower.receive(3, term: 3, .heartbeat(Heartbeat(commit: 0, session: 8, round: 0)))
+        #expect(follower.core.leaderLog == nil, "another leader, which does not say")
+    }
+
     @Test("A follower that is not heard is sent no snapshot")
     func noSnapshotForTheSilent() {
         var leader = Bench(terms: [1, 1, 1])

@@ -44,6 +44,17 @@ struct CodecTests {
             )
         ),
         .heartbeat(Heartbeat(commit: 1, session: 2, round: 3)),
+        .heartbeat(Heartbeat(commit: 1, session: 2, round: 3, leaderLog: LeaderLog(last: .max, commit: 8))),
+        .append(
+            Append(
+                previous: LogPosition(index: 4, term: 2),
+                entries: [Entry(index: 5, term: 2, payload: .command([1, 2]))],
+                commit: 4,
+                session: 99,
+                round: 100,
+                leaderLog: LeaderLog(last: 9, commit: 4)
+            )
+        ),
         .heartbeatResponse(HeartbeatResponse(session: 2, round: 3)),
         .timeoutNow,
         .readIndexRequest(requestID: 77),
@@ -59,8 +70,32 @@ struct CodecTests {
 
     static func encoded(_ body: Message.Body) -> ByteBuffer {
         var buffer = ByteBuffer()
-        MessageCodec.encode(message(1, 2, body), into: &buffer)
+        MessageCodec.encode(message(1, 2, body), version: Handshake.version, into: &buffer)
         return buffer
+    }
+
+    @Test("A peer of the first version is sent what it reads, and what it sends is read", arguments: bodies)
+    func firstVersion(_ body: Message.Body) throws {
+        var buffer = ByteBuffer()
+        MessageCodec.encode(message(1, 2, body), version: 1, into: &buffer)
+        #expect(buffer.getInteger(at: 0, as: UInt8.self) == 1)
+        #expect(try MessageCodec.decode(buffer) == message(1, 2, body).canonical)
+    }
+
+    @Test("What says nothing of a leader's log has no second form")
+    func secondForm() {
+        var buffer = Self.encoded(.timeoutNow)
+        buffer.setInteger(UInt8(2), at: 0)
+        #expect(throws: WireError.self) { try MessageCodec.decode(buffer) }
+    }
+
+    @Test("The bytes of a heartbeat of the first version")
+    func firstHeartbeat() throws {
+        var bytes = ByteBuffer(bytes: [1, 7])
+        for number: UInt64 in [3, 4, 5, 6, 7, 8] { bytes.writeInteger(number, endianness: .little) }
+        let heartbeat = Heartbeat(commit: 6, session: 7, round: 8)
+        let expected = Message(from: ServerID(3), to: ServerID(4), term: 5, body: .heartbeat(heartbeat))
+        #expect(try MessageCodec.decode(bytes) == expected)
     }
 
     @Test("Every message reads back as it was written", arguments: bodies)
@@ -92,7 +127,7 @@ struct CodecTests {
             if let decoded = try? MessageCodec.decode(ByteBuffer(bytes: bytes)) {
                 // What is taken can be written again.
                 var again = ByteBuffer()
-                MessageCodec.encode(decoded, into: &again)
+                MessageCodec.encode(decoded, version: Handshake.version, into: &again)
                 read += 1
             }
         }
@@ -265,11 +300,11 @@ struct FrameTests {
     @Test("A later version may add fields to its handshake, the present one may not")
     func laterVersion() throws {
         var hello = Handshake.Hello(purpose: .control, sender: identity(1), expected: nil)
-        hello.version = 2
+        hello.version = Handshake.version + 1
         let longer = try extended(hello)
         var bytes = longer
         #expect(try Handshake.Hello.decode(&bytes) == hello)
-        hello.version = 1
+        hello.version = Handshake.version
         var wrong = try extended(hello)
         #expect(throws: WireError.self) { try Handshake.Hello.decode(&wrong) }
     }

@@ -154,7 +154,7 @@ struct StrangerTests {
             func frame(_ message: Message, group: UInt16 = 0) -> ByteBuffer {
                 var buffer = ByteBuffer()
                 let start = Frame.begin(.message, group: group, in: &buffer)
-                MessageCodec.encode(message, into: &buffer)
+                MessageCodec.encode(message, version: 1, into: &buffer)
                 Frame.end(at: start, in: &buffer)
                 return buffer
             }

@@ -370,7 +370,7 @@ enum APIDescription {
             path: "/readyz",
             id: "ready",
             kind: .local,
-            summary: "Whether requests should be sent here",
+            summary: "Whether requests should be sent here, and other nodes may be stopped",
             parameters: ["verbose"],
             successes: [
                 .json(200, "Ready.", "Ready"),

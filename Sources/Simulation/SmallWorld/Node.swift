@@ -213,7 +213,7 @@ extension SmallWorld.Node {
         if disk.hardState.term < promised {
             throw Broken("\(name) speaks of term \(promised), but only \(disk.hardState.term) is durable (R2)")
         }
-        result.sent.append(message)
+        result.sent.append(message.canonical)
     }
 
     private mutating func promise(_ vote: HardState, _ message: Message) throws(Broken) {

@@ -115,7 +115,7 @@ final class Cluster: Sendable {
         try await Self.makeNode(name, directory, network, options)
     }
 
-    /// Every node of the cluster is a voter and answers strong reads.
+    /// Every node of the cluster is a voter, and ready as it says itself.
     func allReady() async throws {
         try await eventually("all nodes are voters and serve", within: .seconds(120)) {
             for node in nodes {

@@ -256,8 +256,11 @@ final class NodeProcess: Sendable {
     /// Waits for the process to end by itself.
     func ending() async -> Ending? { await child.withLock { $0 }?.ending() }
 
-    /// Whether it answers a strong read: it is a part of the cluster and has caught up.
-    func isReady() async -> Bool {
+    /// Whether its `/readyz` says yes, which is all that an operator asks.
+    func isReady() async -> Bool { (try? await client.readiness())?.isEmpty ?? false }
+
+    /// Whether it answers a strong read.
+    func serves() async -> Bool {
         do {
             _ = try await client.get("ready?")
             return true
