@@ -47,5 +47,6 @@ struct BatchReader: ~Copyable {
     /// SHA-256 takes about a nanosecond a byte.
     mutating func spend(hashing bytes: Int) throws { try spend(bytes >> 9) }
 
-    mutating func spend(reading bytes: Int) throws { try spend(bytes >> 12) }
+    /// Copied and checked, and perhaps encoded as a part of an outcome.
+    mutating func spend(reading bytes: Int) throws { try spend(bytes >> 10) }
 }

@@ -64,7 +64,7 @@ extension Store {
             var old: LiveState?
             (before, after) = try state.withLock { state in
                 let first = before ?? state.record.mark.revision
-                if let entry = rest.first {
+                if isGivenUp == nil, let entry = rest.first {
                     switch try state.finishLongCommand(entry) {
                     case .none: break
                     case .pending(let command): applied.longCommand = command
